@@ -1,0 +1,12 @@
+//! What the standards say: numbers, layouts and pure functions over bytes.
+//!
+//! This room does no I/O, contains no `unsafe` and knows nothing about the rest of the project. A register, a
+//! capability layout or an identifier stands here once, with the document and section it comes from.
+
+pub mod acpi;
+pub mod cpuid;
+pub mod msr;
+pub mod pci;
+pub mod pcie;
+pub mod units;
+pub mod virtio;

@@ -35,3 +35,4 @@
 )]
 
 pub mod spec;
+pub mod sys;

@@ -1,0 +1,26 @@
+//! Two questions to /dev/kvm, and nothing else: which API it speaks, and whether it makes a virtual machine.
+
+use std::io;
+
+use kvm_ioctls::Kvm;
+
+/// What KVM answered.
+#[derive(Debug)]
+pub struct KvmReply {
+    /// KVM_GET_API_VERSION.
+    pub api_version: i32,
+    /// Whether KVM_CREATE_VM succeeded. The machine is gone again when this returns.
+    pub create_vm: io::Result<()>,
+}
+
+/// Opens /dev/kvm and asks it.
+///
+/// # Errors
+/// /dev/kvm cannot be opened.
+pub fn ask() -> io::Result<KvmReply> {
+    let kvm = Kvm::new()?;
+    Ok(KvmReply {
+        api_version: kvm.get_api_version(),
+        create_vm: kvm.create_vm().map(drop).map_err(Into::into),
+    })
+}

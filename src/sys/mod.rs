@@ -1,0 +1,18 @@
+//! What the kernel ABI lets us do: the only room with `unsafe`. No policy; no raw descriptors or errno integers leave.
+
+pub mod child;
+pub mod cpuid;
+pub mod event;
+pub mod kvm;
+pub mod kvm_query;
+pub mod lock;
+pub mod mmap;
+pub mod netlink;
+pub mod private_dir;
+pub mod process;
+pub mod rlimit;
+pub mod scatter;
+pub mod signal;
+pub mod tap;
+pub mod terminal;
+pub mod vfio;

@@ -34,5 +34,6 @@
     )
 )]
 
+pub mod host;
 pub mod spec;
 pub mod sys;

@@ -1,0 +1,75 @@
+//! The running kernel: release, command line, modules that matter, this boot.
+
+use serde::Serialize;
+
+use crate::host::fact::Fact;
+use crate::host::parse;
+use crate::host::source::Source;
+
+/// The running kernel.
+#[derive(Debug, Clone, Serialize)]
+pub struct Kernel {
+    /// Release, as `uname -r` prints it.
+    pub release: Fact<String>,
+    /// Command line of this boot.
+    pub command_line: Fact<String>,
+    /// Identity of this boot; another boot has another.
+    pub boot_id: Fact<String>,
+    /// Modules that have to do with virtualization and are loaded, or built in and have parameters, in alphabetical
+    /// order (Linux: Documentation/ABI/stable/sysfs-module).
+    pub modules: Fact<Vec<String>>,
+}
+
+/// First letters of the modules that are told.
+const MODULES: [&str; 5] = ["kvm", "vfio", "iommu", "vhost", "virtio_iommu"];
+
+pub(super) fn collect(source: &dyn Source) -> Kernel {
+    let modules = super::list_or_empty(source, "/sys/module", "/sys/kernel").map(|mut names| {
+        names.retain(|name| MODULES.iter().any(|prefix| name.starts_with(prefix)));
+        names
+    });
+    let text = |path| parse::required(source.text(path), path);
+    Kernel {
+        release: text("/proc/sys/kernel/osrelease"),
+        command_line: text("/proc/cmdline"),
+        boot_id: text("/proc/sys/kernel/random/boot_id"),
+        modules,
+    }
+}
+
+impl Kernel {
+    /// The values of parameter `name` on the command line, in order; the kernel takes most of them as they come, the
+    /// last one wins. Dashes and underscores are the same (Linux: Documentation/admin-guide/kernel-parameters.rst).
+    pub fn parameter<'a>(&'a self, name: &'a str) -> impl Iterator<Item = &'a str> {
+        let line = self.command_line.known().map_or("", String::as_str);
+        let same = |key: &str| {
+            key.len() == name.len()
+                && key
+                    .bytes()
+                    .zip(name.bytes())
+                    .all(|(a, b)| a == b || matches!((a, b), (b'-', b'_') | (b'_', b'-')))
+        };
+        line.split_ascii_whitespace().take_while(|word| *word != "--").filter_map(move |word| {
+            let (key, value) = word.split_once('=').unwrap_or((word, ""));
+            same(key).then_some(value)
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn parameters_are_found_in_either_spelling_and_not_behind_the_separator() {
+        let kernel = Kernel {
+            release: Fact::NotPresent,
+            command_line: Fact::Known("quiet intel_iommu=on,sm_on a-b=1 -- intel_iommu=off".to_owned()),
+            boot_id: Fact::NotPresent,
+            modules: Fact::NotPresent,
+        };
+        assert_eq!(kernel.parameter("intel_iommu").collect::<Vec<_>>(), ["on,sm_on"]);
+        assert_eq!(kernel.parameter("a_b").collect::<Vec<_>>(), ["1"]);
+        assert_eq!(kernel.parameter("iommu").count(), 0);
+    }
+}

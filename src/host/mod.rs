@@ -1,0 +1,103 @@
+//! The inspector's floor: what is true of a host, read through a [`source::Source`].
+//!
+//! States facts, with the place that each was read from, and judges nothing: whether a fact is good or bad is for
+//! `check`, whether a change is safe is for `setup::guard`. What the *kernel's own* rules say (a group is viable, a
+//! selector names this function) is a fact and lives here.
+
+pub mod cpu;
+pub mod fact;
+pub mod iommu;
+pub mod kernel;
+pub mod kvm;
+mod parse;
+pub mod pci;
+pub mod select;
+pub mod source;
+pub mod sriov;
+pub mod usage;
+
+use serde::Serialize;
+
+use crate::spec::pci::PciAddress;
+use cpu::Cpu;
+use fact::Fact;
+use iommu::{Group, Iommu};
+use kernel::Kernel;
+use kvm::Kvm;
+use pci::{Pci, PciDevice};
+use source::Source;
+
+/// Everything that was read of a host, at one moment.
+#[derive(Debug, Clone, Serialize)]
+pub struct HostFacts {
+    /// The running kernel and this boot.
+    pub kernel: Kernel,
+    /// The processor and what we run under.
+    pub cpu: Cpu,
+    /// KVM.
+    pub kvm: Kvm,
+    /// IOMMUs and their groups.
+    pub iommu: Iommu,
+    /// PCI functions and what uses them.
+    pub pci: Pci,
+}
+
+/// Reads a host. What cannot be read is a fact too; this never fails as a whole.
+#[must_use]
+pub fn collect(source: &dyn Source) -> HostFacts {
+    let mut pci = pci::collect(source);
+    usage::collect(source, &mut pci);
+    let kernel = kernel::collect(source);
+    let cpu = cpu::collect(source, &kernel);
+    HostFacts {
+        kvm: kvm::collect(source, &cpu, &kernel),
+        iommu: iommu::collect(source, &pci),
+        kernel,
+        cpu,
+        pci,
+    }
+}
+
+impl HostFacts {
+    /// The function at `address`, if there is one.
+    #[must_use]
+    pub fn device(&self, address: PciAddress) -> Option<&PciDevice> {
+        self.pci.device(address)
+    }
+
+    /// IOMMU group `id`, if there is one.
+    #[must_use]
+    pub fn group(&self, id: u32) -> Option<&Group> {
+        let groups = self.iommu.groups.known()?;
+        groups.get(groups.binary_search_by_key(&id, |group| group.id).ok()?)
+    }
+
+    /// Identity of this boot.
+    #[must_use]
+    pub fn boot_id(&self) -> &Fact<String> {
+        &self.kernel.boot_id
+    }
+
+    /// The virtual functions of the physical function at `pf` that a process holds open or that could not be judged.
+    pub fn virtual_functions_in_use(&self, pf: PciAddress) -> impl Iterator<Item = &PciDevice> {
+        let vfs = self.device(pf).and_then(|pf| pf.sriov.as_ref()).map_or(&[][..], |sriov| &sriov.vfs);
+        vfs.iter()
+            .filter_map(|vf| self.device(*vf.address.known()?))
+            .filter(|vf| vf.usage.vfio_users.known().is_none_or(|users| !users.is_empty()))
+    }
+}
+
+/// The names in `directory`. A directory that is missing holds nothing, if `above` (which every kernel shows) is
+/// there; if that is missing too, nobody can say.
+fn list_or_empty(source: &dyn Source, directory: &str, above: &str) -> Fact<Vec<String>> {
+    match source.list(directory) {
+        Fact::NotPresent => match source.list(above) {
+            Fact::Known(_) => Fact::Known(Vec::new()),
+            Fact::NotPresent => {
+                Fact::Unreadable { source: directory.to_owned(), reason: format!("there is no {above} here") }
+            }
+            unread => unread,
+        },
+        names => names,
+    }
+}

@@ -1,0 +1,135 @@
+//! What a function's configuration space says: header and capabilities.
+//!
+//! Without privilege the kernel gives the first 64 bytes only; capabilities are then unread, never "none".
+
+use serde::{Serialize, Serializer};
+
+use crate::host::fact::Fact;
+use crate::spec::pci::walk::{self, FoundCapability, FoundExtendedCapability, Walk};
+use crate::spec::pci::{CONFIG_SPACE_SIZE, CapabilityId, header};
+
+/// Header and capabilities of one function.
+#[derive(Debug, Clone, Serialize)]
+pub struct ConfigSpace {
+    /// Revision ID.
+    pub revision: Fact<u8>,
+    /// Header type without the multi-function bit: 0 is an endpoint, 1 a PCI-to-PCI bridge.
+    pub header_type: Fact<u8>,
+    /// The conventional capability list, in its order.
+    pub capabilities: Fact<Vec<Capability>>,
+    /// The extended capability list, in its order.
+    pub extended_capabilities: Fact<Vec<ExtendedCapability>>,
+    /// What is wrong with the lists.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub config_faults: Vec<String>,
+}
+
+/// A capability of the conventional list.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Capability {
+    /// Identifier.
+    #[serde(serialize_with = "capability_id")]
+    pub id: CapabilityId,
+    /// Its name in the specification; absent if the identifier is not assigned.
+    pub name: Option<&'static str>,
+    /// Offset of its header, in bytes.
+    pub offset: u16,
+}
+
+/// A capability of the extended list.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct ExtendedCapability {
+    /// Identifier.
+    pub id: u16,
+    /// Its name in the specification; absent if the identifier is not assigned.
+    pub name: Option<&'static str>,
+    /// Version of the structure.
+    pub version: u8,
+    /// Offset of its header, in bytes.
+    pub offset: u16,
+}
+
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "the signature that serde asks for")]
+fn capability_id<S: Serializer>(id: &CapabilityId, serializer: S) -> Result<S::Ok, S::Error> {
+    serializer.serialize_u8(id.0)
+}
+
+impl ConfigSpace {
+    /// Decodes the bytes that were read from the file at `source`.
+    #[must_use]
+    pub fn from_bytes(bytes: Fact<Vec<u8>>, source: &str) -> Self {
+        let bytes = bytes.and_then(|bytes| usable(bytes, source));
+        let mut config_faults = Vec::new();
+        let byte = |offset: u16| {
+            let bytes = bytes.as_ref();
+            bytes.map(|bytes| bytes.get(usize::from(offset)).copied().unwrap_or_default())
+        };
+        let capabilities = bytes.as_ref().and_then(|bytes| conventional(bytes, source, &mut config_faults));
+        let extended_capabilities =
+            bytes.as_ref().and_then(|bytes| extended(bytes, &capabilities, source, &mut config_faults));
+        Self {
+            revision: byte(header::REVISION_ID),
+            header_type: byte(header::HEADER_TYPE).map(|kind| kind & 0x7F),
+            capabilities,
+            extended_capabilities,
+            config_faults,
+        }
+    }
+}
+
+/// Bytes that hold a header which something answered.
+fn usable(bytes: Vec<u8>, source: &str) -> Fact<Vec<u8>> {
+    let unreadable = |reason: String| Fact::Unreadable { source: source.to_owned(), reason };
+    match bytes.get(..usize::from(header::END)) {
+        None => unreadable(format!("{} bytes hold no configuration header", bytes.len())),
+        // A virtual function has ones for its identifiers only (PCIe 6.0, 9.3.4.1).
+        Some(header) if header.iter().all(|byte| *byte == 0xFF) => {
+            unreadable("reads as all ones: the function does not answer".to_owned())
+        }
+        Some(_) => Fact::Known(bytes),
+    }
+}
+
+fn conventional(bytes: &[u8], source: &str, faults: &mut Vec<String>) -> Fact<Vec<Capability>> {
+    if walk::has_capabilities(bytes) == Some(true) && bytes.len() == usize::from(header::END) {
+        return Fact::Denied { source: source.to_owned() };
+    }
+    let Walk { found, broken } = walk::capabilities(bytes);
+    faults.extend(broken.map(|broken| format!("capability list: {broken}")));
+    let capability =
+        |FoundCapability { id, offset }| Capability { id, name: names::conventional(id), offset };
+    Fact::Known(found.into_iter().map(capability).collect())
+}
+
+fn extended(
+    bytes: &[u8],
+    capabilities: &Fact<Vec<Capability>>,
+    source: &str,
+    faults: &mut Vec<String>,
+) -> Fact<Vec<ExtendedCapability>> {
+    let Fact::Known(conventional) = capabilities else {
+        return capabilities.as_ref().map(|_| Vec::new());
+    };
+    if bytes.len() <= usize::from(CONFIG_SPACE_SIZE) {
+        let is_express = conventional.iter().any(|capability| capability.id == CapabilityId::EXPRESS);
+        return if is_express {
+            Fact::Unreadable {
+                source: source.to_owned(),
+                reason: "the kernel does not reach the extended configuration space".to_owned(),
+            }
+        } else {
+            Fact::Known(Vec::new())
+        };
+    }
+    let Walk { found, broken } = walk::extended_capabilities(bytes);
+    faults.extend(broken.map(|broken| format!("extended capability list: {broken}")));
+    let capability = |FoundExtendedCapability { id, version, offset }| ExtendedCapability {
+        id,
+        name: names::extended(id),
+        version,
+        offset,
+    };
+    Fact::Known(found.into_iter().map(capability).collect())
+}
+
+use crate::spec::pci::capability_names as names;

@@ -1,0 +1,210 @@
+//! What a host answers that is no file: CPUID leaves, model-specific registers, KVM.
+//!
+//! A tree may carry these answers in a file [`FILE`] at its root; whatever it leaves out is unread.
+//!
+//! ```json
+//! {
+//!   "schema": "thruway.answers",
+//!   "schema_version": 1,
+//!   "cpuid": [{"leaf": 1, "subleaf": 0, "eax": 10489617, "ebx": 2048, "ecx": 4294435331, "edx": 395049983}],
+//!   "msr": [{"cpu": 0, "register": 58, "value": 5}],
+//!   "kvm": {"api_version": 12, "creates_vm": true}
+//! }
+//! ```
+//!
+//! `cpuid`, `msr` entries and `kvm` may instead be `"absent"`, `"denied"` or `{"unreadable": "why"}`: denials are
+//! answers too, and a replay gives them again. Leaves that a recorded `cpuid` does not list are unread. `denied` lists
+//! paths that could not be read for want of permission, each with everything below it.
+
+use std::collections::BTreeSet;
+
+use serde::{Deserialize, Serialize};
+
+use super::{CpuidLeaf, KvmAnswer};
+use crate::host::fact::Fact;
+
+/// Name of the file, at the root of a tree.
+pub const FILE: &str = "answers.json";
+/// `schema` of the file.
+pub const SCHEMA: &str = "thruway.answers";
+/// `schema_version` that this version reads.
+pub const SCHEMA_VERSION: u32 = 1;
+
+/// The file.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Answers {
+    /// [`SCHEMA`].
+    pub schema: String,
+    /// [`SCHEMA_VERSION`].
+    pub schema_version: u32,
+    /// The CPUID instruction.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub cpuid: Option<Answer<Vec<CpuidEntry>>>,
+    /// Model-specific registers.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub msr: Vec<MsrEntry>,
+    /// /dev/kvm.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub kvm: Option<Answer<KvmAnswer>>,
+    /// Paths that may not be read, each with everything below it.
+    #[serde(default, skip_serializing_if = "BTreeSet::is_empty")]
+    pub denied: BTreeSet<String>,
+}
+
+impl Default for Answers {
+    fn default() -> Self {
+        Self {
+            schema: SCHEMA.to_owned(),
+            schema_version: SCHEMA_VERSION,
+            cpuid: None,
+            msr: Vec::new(),
+            kvm: None,
+            denied: BTreeSet::new(),
+        }
+    }
+}
+
+/// One answer, or the way in which it failed.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(untagged)]
+pub enum Answer<T> {
+    /// It was given.
+    Given(T),
+    /// It was not.
+    Refused(Refusal),
+}
+
+/// How a question failed.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Refusal {
+    /// The host does not have it.
+    Absent,
+    /// The user may not ask.
+    Denied,
+    /// It failed otherwise.
+    Unreadable(String),
+}
+
+/// One CPUID leaf.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct CpuidEntry {
+    /// EAX before the instruction.
+    pub leaf: u32,
+    /// ECX before the instruction.
+    #[serde(default)]
+    pub subleaf: u32,
+    /// The registers behind it.
+    #[serde(flatten)]
+    pub registers: CpuidLeaf,
+}
+
+/// One model-specific register.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct MsrEntry {
+    /// Number of the CPU.
+    pub cpu: u32,
+    /// Number of the register.
+    pub register: u32,
+    /// Its value.
+    pub value: Answer<u64>,
+}
+
+impl<T> Answer<T> {
+    /// The answer as a fact from `source`.
+    fn fact(&self, source: &str) -> Fact<&T> {
+        match self {
+            Self::Given(value) => Fact::Known(value),
+            Self::Refused(Refusal::Absent) => Fact::NotPresent,
+            Self::Refused(Refusal::Denied) => Fact::Denied { source: source.to_owned() },
+            Self::Refused(Refusal::Unreadable(reason)) => {
+                Fact::Unreadable { source: source.to_owned(), reason: reason.clone() }
+            }
+        }
+    }
+}
+
+impl Answers {
+    /// The recorded leaf.
+    #[must_use]
+    pub fn cpuid(&self, leaf: u32, subleaf: u32) -> Fact<CpuidLeaf> {
+        let source = format!("CPUID {leaf:#x}.{subleaf:#x}");
+        let Some(cpuid) = &self.cpuid else { return unrecorded(source) };
+        cpuid.fact(&source).and_then(|entries| {
+            match entries.iter().find(|entry| entry.leaf == leaf && entry.subleaf == subleaf) {
+                Some(entry) => Fact::Known(entry.registers),
+                None => unrecorded(source.clone()),
+            }
+        })
+    }
+
+    /// The recorded register.
+    #[must_use]
+    pub fn msr(&self, cpu: u32, register: u32) -> Fact<u64> {
+        let source = format!("MSR {register:#x} of CPU {cpu}");
+        match self.msr.iter().find(|entry| entry.cpu == cpu && entry.register == register) {
+            Some(entry) => entry.value.fact(&source).map(|value| *value),
+            None => unrecorded(source),
+        }
+    }
+
+    /// Whether reading `path` was denied: it is listed, or a directory above it is.
+    #[must_use]
+    pub fn denies(&self, path: &str) -> bool {
+        let above = path.match_indices('/').filter_map(|(end, _)| path.get(..end));
+        !self.denied.is_empty() && above.chain([path]).any(|path| self.denied.contains(path))
+    }
+
+    /// KVM's recorded answer.
+    #[must_use]
+    pub fn kvm(&self) -> Fact<KvmAnswer> {
+        match &self.kvm {
+            Some(answer) => answer.fact("/dev/kvm").map(|answer| *answer),
+            None => unrecorded("/dev/kvm".to_owned()),
+        }
+    }
+}
+
+/// The fact that nobody recorded `source`.
+pub(super) fn unrecorded<T>(source: String) -> Fact<T> {
+    Fact::Unreadable { source, reason: "not recorded in this tree".to_owned() }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn recorded_answers_and_denials_are_given_again() {
+        let answers: Answers = serde_json::from_str(
+            r#"{"schema": "thruway.answers", "schema_version": 1,
+                "cpuid": [{"leaf": 1, "eax": 1, "ebx": 2, "ecx": 3, "edx": 4}],
+                "msr": [{"cpu": 0, "register": 58, "value": 5}, {"cpu": 1, "register": 58, "value": "denied"}],
+                "kvm": {"unreadable": "device or resource busy"}}"#,
+        )
+        .unwrap();
+        assert_eq!(answers.cpuid(1, 0), Fact::Known(CpuidLeaf { eax: 1, ebx: 2, ecx: 3, edx: 4 }));
+        assert!(answers.cpuid(7, 0).is_unread());
+        assert_eq!(answers.msr(0, 58), Fact::Known(5));
+        assert!(matches!(answers.msr(1, 58), Fact::Denied { .. }));
+        assert!(
+            matches!(answers.kvm(), Fact::Unreadable { reason, .. } if reason == "device or resource busy")
+        );
+    }
+
+    #[test]
+    fn denial_holds_for_everything_below_and_nothing_beside() {
+        let answers = Answers { denied: ["/proc/1".to_owned()].into(), ..Answers::default() };
+        assert!(answers.denies("/proc/1") && answers.denies("/proc/1/fd/3"));
+        assert!(!answers.denies("/proc/10") && !answers.denies("/proc"));
+    }
+
+    #[test]
+    fn a_host_without_kvm_differs_from_one_that_nobody_asked() {
+        let absent = Answers { kvm: Some(Answer::Refused(Refusal::Absent)), ..Answers::default() };
+        assert_eq!(absent.kvm(), Fact::NotPresent);
+        assert!(Answers::default().kvm().is_unread());
+    }
+}

@@ -1,0 +1,121 @@
+//! Where facts come from: the live host, or a directory tree laid out like one.
+//!
+//! Paths are always those of the live host (`/sys/bus/pci/devices`). Under a tree nothing comes from the live machine,
+//! CPUID included: what is no file (CPUID, model-specific registers, KVM's answers) stands in the tree's
+//! [`answers`] file, and what does not stand there is unread.
+
+pub mod answers;
+mod live;
+mod tree;
+
+#[cfg(test)]
+pub(crate) mod fake;
+#[cfg(test)]
+mod tests;
+
+use std::fs::File;
+use std::io::Read;
+
+use serde::{Deserialize, Serialize};
+
+use crate::host::fact::Fact;
+
+pub use crate::spec::cpuid::CpuidLeaf;
+pub use live::LiveSource;
+pub use tree::{TreeError, TreeSource};
+
+/// Most bytes that [`Source::read`] takes of one file: more than any file of sysfs or procfs that we read holds.
+pub const READ_LIMIT_BYTES: u64 = 1 << 20;
+
+/// What KVM says when it is asked.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct KvmAnswer {
+    /// KVM_GET_API_VERSION; 12 is the only stable one.
+    pub api_version: i32,
+    /// Whether KVM_CREATE_VM succeeded.
+    pub creates_vm: bool,
+}
+
+/// Read access to a host. Reading has no side effects and no method panics or blocks for long; what fails is a
+/// [`Fact`] that says so.
+pub trait Source: Send + Sync {
+    /// The bytes of a regular file. A file larger than `limit_bytes` is [`Fact::Unreadable`].
+    fn read_limited(&self, path: &str, limit_bytes: u64) -> Fact<Vec<u8>>;
+
+    /// The names in a directory, sorted. Names that are not UTF-8 are left out: no kernel interface has them.
+    fn list(&self, path: &str) -> Fact<Vec<String>>;
+
+    /// The target of a symbolic link, as it is written.
+    fn link(&self, path: &str) -> Fact<String>;
+
+    /// A leaf of the CPUID instruction, on the CPU that runs us. The caller asks for leaves in range only.
+    fn cpuid(&self, leaf: u32, subleaf: u32) -> Fact<CpuidLeaf>;
+
+    /// A model-specific register of CPU `cpu`.
+    fn msr(&self, cpu: u32, register: u32) -> Fact<u64>;
+
+    /// Opens /dev/kvm and asks it. [`Fact::NotPresent`] where there is no /dev/kvm.
+    fn kvm(&self) -> Fact<KvmAnswer>;
+
+    /// The bytes of a file of at most [`READ_LIMIT_BYTES`].
+    fn read(&self, path: &str) -> Fact<Vec<u8>> {
+        self.read_limited(path, READ_LIMIT_BYTES)
+    }
+
+    /// A file as text, without the final newline.
+    fn text(&self, path: &str) -> Fact<String> {
+        self.read(path).parse(path, |bytes| String::from_utf8(bytes).map_err(|_| "not UTF-8")).map(
+            |mut text| {
+                text.truncate(text.trim_end_matches('\n').len());
+                text
+            },
+        )
+    }
+
+    /// The last component of a link's target: `vfio-pci` of `driver -> ../../bus/pci/drivers/vfio-pci`.
+    fn link_name(&self, path: &str) -> Fact<String> {
+        self.link(path).map(|target| target.rsplit('/').next().unwrap_or_default().to_owned())
+    }
+}
+
+/// What `error` from reading `source` is as a fact.
+fn fact_of_error<T>(source: &str, error: &std::io::Error) -> Fact<T> {
+    use std::io::ErrorKind;
+    match error.kind() {
+        ErrorKind::NotFound | ErrorKind::NotADirectory => Fact::NotPresent,
+        ErrorKind::PermissionDenied => Fact::Denied { source: source.to_owned() },
+        _ => Fact::Unreadable { source: source.to_owned(), reason: reason_of(error) },
+    }
+}
+
+/// The system's words for `error`, without the number that std appends.
+fn reason_of(error: &std::io::Error) -> String {
+    let text = error.to_string();
+    let text = text.split_once(" (os error").map_or(text.as_str(), |(words, _)| words);
+    text.to_lowercase()
+}
+
+/// Reads `file` to its end, at most `limit_bytes`.
+fn read_to_limit(mut file: &File, path: &str, limit_bytes: u64) -> Fact<Vec<u8>> {
+    let mut page = [0; PAGE_BYTES];
+    let first = match file.read(&mut page) {
+        Ok(count) => count,
+        Err(error) => return fact_of_error(path, &error),
+    };
+    let mut bytes = page.get(..first).unwrap_or(&page).to_vec();
+    // Sysfs and file systems give less than was asked for at the end only, procfs also between its records.
+    if first < PAGE_BYTES && !path.starts_with("/proc/") {
+        return Fact::Known(bytes);
+    }
+    match file.take(limit_bytes.saturating_sub(PAGE_BYTES as u64).saturating_add(1)).read_to_end(&mut bytes) {
+        Ok(_) if bytes.len() as u64 > limit_bytes => {
+            Fact::Unreadable { source: path.to_owned(), reason: format!("larger than {limit_bytes} bytes") }
+        }
+        Ok(_) => Fact::Known(bytes),
+        Err(error) => fact_of_error(path, &error),
+    }
+}
+
+/// What sysfs gives of an attribute at most, in bytes.
+const PAGE_BYTES: usize = 4096;

@@ -1,0 +1,73 @@
+//! What on this host uses a function: disks below it, network interfaces of it, processes that hold it.
+//!
+//! A controller is judged by its children: whatever stands below a function in the device tree counts, a USB disk below
+//! its host controller too. Everything is read in one pass over the host and then handed to the functions.
+
+mod disks;
+mod interfaces;
+mod processes;
+#[cfg(test)]
+mod tests;
+
+use std::collections::BTreeMap;
+
+use serde::Serialize;
+
+use crate::host::fact::Fact;
+use crate::host::pci::Pci;
+use crate::host::source::Source;
+use crate::spec::pci::PciAddress;
+
+pub use disks::{BlockUse, Disk};
+pub use interfaces::Interface;
+pub use processes::Process;
+
+/// What uses one function.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Usage {
+    /// Disks below the function.
+    pub disks: Fact<Vec<Disk>>,
+    /// Network interfaces of the function.
+    pub interfaces: Fact<Vec<Interface>>,
+    /// Processes that hold the function through VFIO: by its group, or by its own device file. Unknown if there are
+    /// processes that we may not look into and none of the others does.
+    pub vfio_users: Fact<Vec<Process>>,
+}
+
+impl Default for Usage {
+    fn default() -> Self {
+        Self {
+            disks: Fact::Known(Vec::new()),
+            interfaces: Fact::Known(Vec::new()),
+            vfio_users: Fact::Known(Vec::new()),
+        }
+    }
+}
+
+/// Fills in the usage of every function of `pci`.
+pub(super) fn collect(source: &dyn Source, pci: &mut Pci) {
+    let Fact::Known(devices) = &mut pci.devices else { return };
+    let open_files = processes::collect(source);
+    let mut disks = disks::collect(source, &open_files);
+    let mut interfaces = interfaces::collect(source);
+    for device in devices {
+        device.usage = Usage {
+            disks: take(&mut disks, device.address),
+            interfaces: take(&mut interfaces, device.address),
+            vfio_users: open_files.holders_of(device),
+        };
+    }
+}
+
+/// Takes what belongs to `address` out of what was found.
+fn take<T: Clone>(found: &mut Fact<BTreeMap<PciAddress, Vec<T>>>, address: PciAddress) -> Fact<Vec<T>> {
+    match found {
+        Fact::Known(found) => Fact::Known(found.get(&address).cloned().unwrap_or_default()),
+        unread => unread.as_ref().map(|_| Vec::new()),
+    }
+}
+
+/// The function nearest to the end of a path in the device tree: the one that what stands there belongs to.
+fn owner(path: &str) -> Option<PciAddress> {
+    path.rsplit('/').find_map(|part| part.parse().ok().filter(|_| part.contains(':')))
+}

@@ -1,0 +1,171 @@
+//! Who uses a function: followed through everything that can stand between.
+
+use super::*;
+use crate::host::source::fake::{Entry, FakeHost};
+use crate::host::{HostFacts, collect as collect_host};
+
+const NIC: &str = "/sys/bus/pci/devices/0000:01:00.0";
+const DISK: &str = "/sys/bus/pci/devices/0000:02:00.0";
+
+/// A host with a NIC `eth0` and an NVMe controller with `nvme0n1`, quiet.
+fn host() -> FakeHost {
+    FakeHost::new(&[
+        (&format!("{NIC}/class"), Entry::Text("0x020000")),
+        ("/sys/class/net/eth0", Entry::Link("../../devices/pci0000:00/0000:01:00.0/virtio0/net/eth0")),
+        ("/sys/devices/pci0000:00/0000:01:00.0/virtio0/net/eth0/flags", Entry::Text("0x1003")),
+        (&format!("{DISK}/class"), Entry::Text("0x010802")),
+        ("/sys/class/block/nvme0n1", Entry::Link("../../devices/pci0000:00/0000:02:00.0/nvme/nvme0/nvme0n1")),
+        ("/sys/devices/pci0000:00/0000:02:00.0/nvme/nvme0/nvme0n1/dev", Entry::Text("259:0")),
+        ("/proc/self/mountinfo", Entry::Text("22 1 0:21 / / rw - overlay overlay rw")),
+        ("/proc/swaps", Entry::Text("Filename Type Size Used Priority")),
+        ("/proc/net/route", Entry::Text("Iface Destination Gateway Flags RefCnt Use Metric Mask")),
+        ("/proc/net/ipv6_route", Entry::Text("")),
+    ])
+}
+
+fn usage(facts: &HostFacts, address: &str) -> Usage {
+    facts.device(address.parse().unwrap()).unwrap().usage.clone()
+}
+
+fn interface(host: &FakeHost) -> Interface {
+    usage(&collect_host(&host.source()), "01:00.0").interfaces.known().unwrap()[0].clone()
+}
+
+fn uses(host: &FakeHost) -> Fact<Vec<BlockUse>> {
+    usage(&collect_host(&host.source()), "02:00.0").disks.known().unwrap()[0].uses.clone()
+}
+
+#[test]
+fn a_quiet_host_uses_nothing_and_says_so() {
+    let host = host();
+    let quiet = interface(&host);
+    assert_eq!(
+        (quiet.up, quiet.default_route, quiet.routes),
+        (Fact::Known(true), Fact::Known(false), Fact::Known(false))
+    );
+    assert_eq!(uses(&host), Fact::Known(vec![]));
+}
+
+#[test]
+fn a_default_route_of_either_protocol_counts() {
+    let host = host();
+    host.add(&[(
+        "/proc/net/ipv6_route",
+        Entry::Text(
+            "00000000000000000000000000000000 00 00000000000000000000000000000000 00 \
+             fe800000000000000000000000000002 00000400 00000001 00000000 00450003     eth0",
+        ),
+    )]);
+    assert_eq!(interface(&host).default_route, Fact::Known(true));
+}
+
+#[test]
+fn routes_that_every_interface_has_and_rejections_do_not_count() {
+    let host = host();
+    host.add(&[(
+        "/proc/net/ipv6_route",
+        Entry::Text(
+            "fe800000000000000000000000000000 40 00000000000000000000000000000000 00 \
+             00000000000000000000000000000000 00000100 00000001 00000000 00000001     eth0\n\
+             00000000000000000000000000000000 00 00000000000000000000000000000000 00 \
+             00000000000000000000000000000000 ffffffff 00000001 00000000 00200200     eth0",
+        ),
+    )]);
+    assert_eq!(interface(&host).routes, Fact::Known(false));
+}
+
+#[test]
+fn without_a_route_table_the_default_route_is_unknown() {
+    let host = host();
+    let facts = collect_host(&host.source_without(&["/proc/net/ipv6_route"]));
+    assert!(usage(&facts, "01:00.0").interfaces.known().unwrap()[0].default_route.is_unread());
+}
+
+#[test]
+fn a_namespace_of_multipath_nvme_belongs_to_its_controllers() {
+    let host = host();
+    host.add(&[
+        (
+            "/sys/class/block/nvme0n1",
+            Entry::Link("../../devices/virtual/nvme-subsystem/nvme-subsys0/nvme0n1"),
+        ),
+        ("/sys/devices/virtual/nvme-subsystem/nvme-subsys0/nvme0n1/dev", Entry::Text("259:7")),
+        (
+            "/sys/class/block/nvme0c0n1",
+            Entry::Link("../../devices/pci0000:00/0000:02:00.0/nvme/nvme0/nvme0c0n1"),
+        ),
+        ("/sys/class/nvme-subsystem/nvme-subsys0/nvme0", Entry::Directory),
+        ("/sys/class/nvme/nvme0", Entry::Link("../../devices/pci0000:00/0000:02:00.0/nvme/nvme0")),
+        ("/proc/self/mountinfo", Entry::Text("22 1 259:7 / /data rw - ext4 /dev/nvme0n1 rw")),
+    ]);
+    let facts = collect_host(&host.source());
+    let disks = usage(&facts, "02:00.0").disks.known().unwrap().clone();
+    assert_eq!(disks.iter().map(|disk| disk.name.as_str()).collect::<Vec<_>>(), ["nvme0n1"]);
+    let mounted = BlockUse::Mounted { device: "nvme0n1".to_owned(), at: "/data".to_owned() };
+    assert_eq!(disks[0].uses, Fact::Known(vec![mounted]));
+}
+
+#[test]
+fn members_of_btrfs_and_of_an_imported_zfs_pool_are_in_use() {
+    let host = host();
+    host.add(&[
+        ("/sys/fs/btrfs/0aa1/devices/nvme0n1", Entry::Directory),
+        ("/run/udev/data/b259:0", Entry::Text("E:ID_FS_TYPE=zfs_member\nE:ID_FS_LABEL=tank")),
+    ]);
+    let btrfs = BlockUse::Member { device: "nvme0n1".to_owned(), of: "btrfs 0aa1".to_owned() };
+    assert_eq!(uses(&host), Fact::Known(vec![btrfs.clone()]));
+    host.add(&[("/proc/spl/kstat/zfs/tank", Entry::Directory)]);
+    let zfs = BlockUse::Member { device: "nvme0n1".to_owned(), of: "zfs pool tank".to_owned() };
+    assert_eq!(uses(&host), Fact::Known(vec![btrfs, zfs]));
+}
+
+#[test]
+fn a_process_that_holds_the_disk_is_a_use() {
+    let host = host();
+    host.add(&[
+        ("/proc/42/fd/3", Entry::Link("/dev/nvme0n1")),
+        ("/proc/42/fd/4", Entry::Link("/dev/nvme0n1")),
+        ("/proc/42/comm", Entry::Text("qemu")),
+    ]);
+    let process = Process { pid: 42, name: Some("qemu".to_owned()) };
+    assert_eq!(uses(&host), Fact::Known(vec![BlockUse::Open { device: "nvme0n1".to_owned(), process }]));
+}
+
+#[test]
+fn without_mounts_a_disk_is_not_called_unused() {
+    let host = host();
+    for part in [&["/proc/self/mountinfo"], &["/proc/swaps"]] {
+        let facts = collect_host(&host.source_without(part));
+        assert!(usage(&facts, "02:00.0").disks.known().unwrap()[0].uses.is_unread(), "{part:?}");
+    }
+}
+
+#[test]
+fn who_holds_a_group_holds_its_functions_and_who_cannot_be_asked_is_unknown() {
+    let host = host();
+    host.add(&[
+        (&format!("{NIC}/driver"), Entry::Link("../../../drivers/vfio-pci")),
+        (&format!("{NIC}/iommu_group"), Entry::Link("../../../kernel/iommu_groups/9")),
+        ("/proc/1/fd/0", Entry::Link("/dev/null")),
+        ("/proc/77/fd/9", Entry::Link("/dev/vfio/9")),
+    ]);
+    let holder = Process { pid: 77, name: None };
+    let facts = collect_host(&host.source());
+    assert_eq!(usage(&facts, "01:00.0").vfio_users, Fact::Known(vec![holder]));
+    assert_eq!(usage(&facts, "02:00.0").vfio_users, Fact::Known(vec![]));
+    let facts = collect_host(&host.source_without(&["/proc/77/fd"]));
+    assert!(usage(&facts, "01:00.0").vfio_users.is_unread());
+}
+
+#[test]
+fn uppers_that_form_a_ring_are_each_named_once() {
+    let host = host();
+    let eth0 = "/sys/devices/pci0000:00/0000:01:00.0/virtio0/net/eth0";
+    host.add(&[
+        (&format!("{eth0}/master"), Entry::Link("../br0")),
+        (&format!("{eth0}/upper_br0"), Entry::Link("../br0")),
+        ("/sys/class/net/br0/upper_eth0", Entry::Link("../eth0")),
+        ("/sys/class/net/br0/upper_br0", Entry::Link("../br0")),
+    ]);
+    assert_eq!(interface(&host).uppers, ["br0"]);
+}

@@ -35,5 +35,6 @@
 )]
 
 pub mod host;
+pub mod setup;
 pub mod spec;
 pub mod sys;

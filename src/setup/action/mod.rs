@@ -1,0 +1,423 @@
+//! What setup can do to a host: one file for each action.
+//!
+//! An [`Action`] is what should be so. Observed on the host it becomes a [`Change`], which also knows what was so before,
+//! and that is what the journal keeps: a change can be carried out, judged against what is there now, and taken back.
+//! Each action obeys one law: state → apply → undo → same state, with a fault at any write in between.
+
+pub mod bind_driver;
+pub mod set_link;
+pub mod vf_autoprobe;
+pub mod vf_count;
+
+use std::fmt;
+use std::time::Duration;
+
+use serde::de::DeserializeOwned;
+use serde::{Deserialize, Serialize};
+
+use crate::host::fact::Fact;
+use crate::setup::control::{Control, ControlError};
+use crate::spec::pci::PciAddress;
+
+pub use bind_driver::BindDriver;
+pub use set_link::SetLink;
+pub use vf_autoprobe::VfAutoprobe;
+pub use vf_count::VfCount;
+
+/// How long a write to `bind`, `unbind`, `drivers_probe`, `driver_override` or a link may take.
+pub const BIND_LIMIT: Duration = Duration::from_secs(10);
+/// How long a write to `sriov_numvfs` may take: 125 functions were seen to need 65 s.
+pub const VF_COUNT_LIMIT: Duration = Duration::from_secs(120);
+
+/// How often and how far apart the kernel and udev are asked whether something has appeared.
+const TRIES: u32 = 10;
+const BETWEEN_TRIES: Duration = Duration::from_millis(500);
+
+/// Why an action did not reach its state.
+#[derive(Debug, thiserror::Error)]
+pub enum ActionError {
+    /// A write failed.
+    #[error(transparent)]
+    Control(#[from] ControlError),
+    /// What is there cannot be read, so nothing can be promised.
+    #[error("cannot read {path}: {reason}")]
+    Unread {
+        /// What was to be read.
+        path: String,
+        /// Why it could not be.
+        reason: String,
+    },
+    /// The function is not there (any more).
+    #[error("there is no PCI function {0}")]
+    Gone(PciAddress),
+    /// The writes succeeded, but what was asked is not so.
+    #[error("{subject}: expected {expected}, found {found}")]
+    NotReached {
+        /// What was changed.
+        subject: String,
+        /// What should be so.
+        expected: String,
+        /// What is so.
+        found: String,
+    },
+    /// Somebody uses what would have to go.
+    #[error("{subject} is in use: {by}; end that first")]
+    InUse {
+        /// What is used.
+        subject: PciAddress,
+        /// Who uses it.
+        by: String,
+    },
+}
+
+impl ActionError {
+    /// The process that is stuck in a write which the kernel may still carry out.
+    #[must_use]
+    pub fn pending_pid(&self) -> Option<i32> {
+        match self {
+            Self::Control(error) => error.pending_pid(),
+            _ => None,
+        }
+    }
+}
+
+/// How what is there now relates to a change.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Standing {
+    /// As it was before the change.
+    Before,
+    /// As the change left it.
+    Applied,
+    /// Somewhere on the change's own way: it was interrupted.
+    Between,
+    /// Somebody else changed it afterwards; says what is there.
+    Drifted(String),
+    /// The function is gone, and its state with it.
+    Gone,
+}
+
+/// Which functions a change concerns.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Footprint {
+    /// Those that it changes.
+    pub changes: Vec<PciAddress>,
+    /// Those without which it would have nothing to change.
+    pub needs: Vec<PciAddress>,
+}
+
+impl Footprint {
+    /// Whether a change with this footprint cannot be taken back under a `later` one.
+    #[must_use]
+    pub fn is_under(&self, later: &Self) -> bool {
+        self.changes.iter().any(|function| later.changes.contains(function) || later.needs.contains(function))
+    }
+
+    /// Whether the two concern a function in common.
+    #[must_use]
+    pub fn touches(&self, other: &Self) -> bool {
+        self.is_under(other) || other.is_under(self)
+    }
+}
+
+/// One kind of action.
+trait Act: fmt::Debug {
+    /// What it changes, as it is at one moment.
+    type State: fmt::Debug + Clone + PartialEq + Serialize + DeserializeOwned;
+
+    /// What is so now. [`ActionError::Gone`] if the function is not there.
+    fn observe(&self, control: &dyn Control) -> Result<Self::State, ActionError>;
+
+    /// Makes it so, from `prior`.
+    fn act(&self, prior: &Self::State, control: &dyn Control) -> Result<(), ActionError>;
+
+    /// Makes it as it was, from wherever [`Self::act`] or an earlier [`Self::revert`] stopped. Idempotent.
+    fn revert(&self, prior: &Self::State, control: &dyn Control) -> Result<(), ActionError>;
+
+    /// How `now` relates to the change from `prior`. If `now` is both, it is applied.
+    fn standing(&self, prior: &Self::State, now: &Self::State) -> Standing;
+
+    /// Whether `prior` leaves nothing to do.
+    fn already(&self, prior: &Self::State) -> bool {
+        self.standing(prior, prior) == Standing::Applied
+    }
+
+    /// Which functions it concerns.
+    fn footprint(&self, prior: &Self::State) -> Footprint;
+
+    /// What it does, in one line.
+    fn describe(&self) -> String;
+
+    /// What taking it back does, in one line.
+    fn describe_undo(&self, prior: &Self::State) -> String;
+}
+
+/// What should be so.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "action", rename_all = "snake_case")]
+pub enum Action {
+    /// A network interface is up or down.
+    SetLink(SetLink),
+    /// The kernel does or does not probe drivers for virtual functions that it creates.
+    VfAutoprobe(VfAutoprobe),
+    /// A physical function has this many virtual functions.
+    VfCount(VfCount),
+    /// A function has this driver.
+    BindDriver(BindDriver),
+}
+
+impl Action {
+    /// Looks at the host: the change from what is so now to this action.
+    ///
+    /// # Errors
+    /// [`ActionError::Unread`] or [`ActionError::Gone`].
+    pub fn observe(&self, control: &dyn Control) -> Result<Change, ActionError> {
+        Ok(match self.clone() {
+            Self::SetLink(action) => Change::SetLink(observe(action, control)?),
+            Self::VfAutoprobe(action) => Change::VfAutoprobe(observe(action, control)?),
+            Self::VfCount(action) => Change::VfCount(observe(action, control)?),
+            Self::BindDriver(action) => Change::BindDriver(observe(action.resolve(control)?, control)?),
+        })
+    }
+}
+
+impl Action {
+    /// The function that it concerns; of one that is still to be created, where it will be.
+    #[must_use]
+    pub fn function(&self) -> PciAddress {
+        match self {
+            Self::SetLink(action) => action.function,
+            Self::VfAutoprobe(action) => action.pf,
+            Self::VfCount(action) => action.pf,
+            Self::BindDriver(action) => action.function,
+        }
+    }
+}
+
+impl fmt::Display for Action {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let text = match self {
+            Self::SetLink(action) => action.describe(),
+            Self::VfAutoprobe(action) => action.describe(),
+            Self::VfCount(action) => action.describe(),
+            Self::BindDriver(action) => action.describe(),
+        };
+        f.write_str(&text)
+    }
+}
+
+/// An action and what was so before it.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(tag = "action", rename_all = "snake_case")]
+pub enum Change {
+    /// See [`Action::SetLink`].
+    SetLink(Changed<SetLink, set_link::LinkState>),
+    /// See [`Action::VfAutoprobe`].
+    VfAutoprobe(Changed<VfAutoprobe, vf_autoprobe::AutoprobeState>),
+    /// See [`Action::VfCount`].
+    VfCount(Changed<VfCount, vf_count::VfsState>),
+    /// See [`Action::BindDriver`].
+    BindDriver(Changed<BindDriver, bind_driver::FunctionState>),
+}
+
+/// One kind of action and what was so before it.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Changed<A, S> {
+    goal: A,
+    prior: S,
+}
+
+fn observe<A: Act>(goal: A, control: &dyn Control) -> Result<Changed<A, A::State>, ActionError> {
+    Ok(Changed { prior: goal.observe(control)?, goal })
+}
+
+/// What can be done with a change, whatever its kind.
+trait Reversible {
+    fn carry_out(&self, control: &dyn Control) -> Result<Standing, ActionError>;
+    fn take_back(&self, control: &dyn Control) -> Result<(), ActionError>;
+    fn standing(&self, control: &dyn Control) -> Result<Standing, ActionError>;
+    fn already(&self) -> bool;
+    fn footprint(&self) -> Footprint;
+    fn describe(&self) -> String;
+    fn describe_undo(&self) -> String;
+}
+
+impl<A: Act> Reversible for Changed<A, A::State> {
+    fn carry_out(&self, control: &dyn Control) -> Result<Standing, ActionError> {
+        self.goal.act(&self.prior, control)?;
+        Ok(self.goal.standing(&self.prior, &self.goal.observe(control)?))
+    }
+
+    fn take_back(&self, control: &dyn Control) -> Result<(), ActionError> {
+        self.goal.revert(&self.prior, control)
+    }
+
+    fn standing(&self, control: &dyn Control) -> Result<Standing, ActionError> {
+        match self.goal.observe(control) {
+            Ok(now) if now == self.prior => Ok(Standing::Before),
+            Ok(now) => Ok(self.goal.standing(&self.prior, &now)),
+            Err(ActionError::Gone(_)) => Ok(Standing::Gone),
+            Err(error) => Err(error),
+        }
+    }
+
+    fn already(&self) -> bool {
+        self.goal.already(&self.prior)
+    }
+
+    fn footprint(&self) -> Footprint {
+        self.goal.footprint(&self.prior)
+    }
+
+    fn describe(&self) -> String {
+        self.goal.describe()
+    }
+
+    fn describe_undo(&self) -> String {
+        self.goal.describe_undo(&self.prior)
+    }
+}
+
+impl Change {
+    fn inner(&self) -> &dyn Reversible {
+        match self {
+            Self::SetLink(change) => change,
+            Self::VfAutoprobe(change) => change,
+            Self::VfCount(change) => change,
+            Self::BindDriver(change) => change,
+        }
+    }
+
+    /// Whether there is nothing to change: it is already so.
+    #[must_use]
+    pub fn is_already_so(&self) -> bool {
+        self.inner().already()
+    }
+
+    /// Makes it so, and reads back that it is.
+    ///
+    /// # Errors
+    /// [`ActionError`]; what was done until then is for [`Self::take_back`].
+    pub fn carry_out(&self, control: &dyn Control) -> Result<(), ActionError> {
+        match self.inner().carry_out(control)? {
+            Standing::Applied => Ok(()),
+            other => Err(self.not_reached(self.describe(), &other)),
+        }
+    }
+
+    /// Makes it as it was, and reads back that it is. Idempotent.
+    ///
+    /// # Errors
+    /// [`ActionError`].
+    pub fn take_back(&self, control: &dyn Control) -> Result<(), ActionError> {
+        self.inner().take_back(control)?;
+        match self.inner().standing(control)? {
+            Standing::Before => Ok(()),
+            other => Err(self.not_reached(self.inner().describe_undo(), &other)),
+        }
+    }
+
+    /// How what is there now relates to this change.
+    ///
+    /// # Errors
+    /// [`ActionError::Unread`].
+    pub fn standing(&self, control: &dyn Control) -> Result<Standing, ActionError> {
+        self.inner().standing(control)
+    }
+
+    /// Which functions it concerns.
+    #[must_use]
+    pub fn footprint(&self) -> Footprint {
+        self.inner().footprint()
+    }
+
+    /// Whether this, done after `earlier`, decides what `earlier` had decided.
+    #[must_use]
+    pub fn supersedes(&self, earlier: &Self) -> bool {
+        std::mem::discriminant(self) == std::mem::discriminant(earlier)
+            && self.footprint().changes.first() == earlier.footprint().changes.first()
+    }
+
+    /// The interface that goes down when it is taken back, and its function.
+    #[must_use]
+    pub fn downs(&self) -> Option<(PciAddress, &str)> {
+        match self {
+            Self::SetLink(Changed { goal, prior }) if !prior.is_up() => {
+                Some((goal.function, goal.interface.as_str()))
+            }
+            _ => None,
+        }
+    }
+
+    /// The functions that lose a driver, or go, when it is taken back.
+    #[must_use]
+    pub fn loses(&self) -> Vec<PciAddress> {
+        match self {
+            Self::VfCount(_) | Self::BindDriver(_) => self.footprint().changes,
+            Self::SetLink(_) | Self::VfAutoprobe(_) => Vec::new(),
+        }
+    }
+
+    /// What it does, in one line.
+    #[must_use]
+    pub fn describe(&self) -> String {
+        self.inner().describe()
+    }
+
+    /// What taking it back does, in one line.
+    #[must_use]
+    pub fn describe_undo(&self) -> String {
+        self.inner().describe_undo()
+    }
+
+    fn not_reached(&self, subject: String, standing: &Standing) -> ActionError {
+        let found = match standing {
+            Standing::Before => "the state before".to_owned(),
+            Standing::Applied => "the changed state".to_owned(),
+            Standing::Between => "a state half way".to_owned(),
+            Standing::Gone => "that the function is gone".to_owned(),
+            Standing::Drifted(found) => found.clone(),
+        };
+        ActionError::NotReached { subject, expected: "it to be so".to_owned(), found }
+    }
+}
+
+/// The directory of a function.
+fn device_path(address: PciAddress) -> String {
+    format!("/sys/bus/pci/devices/{address}")
+}
+
+/// A fact that an action cannot do without.
+fn required<T>(path: &str, fact: Fact<T>) -> Result<T, ActionError> {
+    let unread = |reason: String| ActionError::Unread { path: path.to_owned(), reason };
+    match fact {
+        Fact::Known(value) => Ok(value),
+        Fact::NotPresent => Err(unread("it does not exist".to_owned())),
+        Fact::Denied { .. } => Err(unread("permission denied".to_owned())),
+        Fact::Unreadable { reason, .. } => Err(unread(reason)),
+    }
+}
+
+/// A fact that may be absent.
+fn optional<T>(path: &str, fact: Fact<T>) -> Result<Option<T>, ActionError> {
+    match fact {
+        Fact::NotPresent => Ok(None),
+        other => required(path, other).map(Some),
+    }
+}
+
+/// Fails with [`ActionError::Gone`] unless the function is there.
+fn present(control: &dyn Control, address: PciAddress) -> Result<(), ActionError> {
+    let path = device_path(address);
+    optional(&path, control.source().list(&path))?.map(|_| ()).ok_or(ActionError::Gone(address))
+}
+
+/// Reads an attribute of a function as a number.
+fn number<T: std::str::FromStr<Err: fmt::Display>>(
+    control: &dyn Control,
+    address: PciAddress,
+    attribute: &str,
+) -> Result<T, ActionError> {
+    let path = format!("{}/{attribute}", device_path(address));
+    required(&path, control.source().text(&path).parse(&path, |text| text.trim().parse::<T>()))
+}

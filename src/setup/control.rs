@@ -1,0 +1,211 @@
+//! The one way in which setup writes to a host.
+//!
+//! Reading goes through the [`Source`] that a control hands out, so that what setup reads is what the inspector reads.
+//! [`LiveControl`] is this machine; the tests of this room have one over a directory tree that behaves like a kernel.
+
+use std::io;
+use std::path::Path;
+use std::process::{Command, Stdio};
+use std::time::{Duration, Instant};
+
+use crate::host::source::Source;
+use crate::sys::child::{self, ChildError};
+use crate::sys::netlink;
+
+/// Why a write did not do what was asked.
+#[derive(Debug, thiserror::Error)]
+pub enum ControlError {
+    /// The kernel refused, or the write was given up and will not happen later.
+    #[error("cannot write `{}` to {path}", value.trim_end())]
+    Write {
+        /// What was written to.
+        path: String,
+        /// What was written.
+        value: String,
+        /// What the kernel said.
+        #[source]
+        source: io::Error,
+    },
+    /// The write did not return in time and cannot be stopped. It is pending, not failed: the kernel may carry it out
+    /// later.
+    #[error(
+        "writing `{}` to {path} did not return within {} s and cannot be stopped (process {pid}); the kernel may \
+         still carry it out",
+        value.trim_end(),
+        limit.as_secs()
+    )]
+    Pending {
+        /// What was written to.
+        path: String,
+        /// What was written.
+        value: String,
+        /// The limit that ran out.
+        limit: Duration,
+        /// The process that is stuck in the write.
+        pid: i32,
+    },
+    /// A network interface could not be brought up or down.
+    #[error("cannot set link {interface} {}", if *up { "up" } else { "down" })]
+    Link {
+        /// Name of the interface.
+        interface: String,
+        /// What was asked.
+        up: bool,
+        /// What the kernel said.
+        #[source]
+        source: io::Error,
+    },
+    /// A kernel module could not be loaded.
+    #[error("cannot load kernel module {module}: {reason}")]
+    Module {
+        /// Name of the module.
+        module: String,
+        /// What modprobe said.
+        reason: String,
+    },
+}
+
+impl ControlError {
+    /// Whether the kernel may still carry out what was asked.
+    #[must_use]
+    pub fn pending_pid(&self) -> Option<i32> {
+        match self {
+            Self::Pending { pid, .. } => Some(*pid),
+            _ => None,
+        }
+    }
+}
+
+/// Write access to a host. Every method returns within its limit; none retries.
+pub trait Control: Send + Sync {
+    /// How the same host is read. (Handed out and not inherited: a wrapper that forgot to pass on one of [`Source`]'s
+    /// provided methods would read another host than it writes.)
+    fn source(&self) -> &dyn Source;
+
+    /// Writes `value` to the existing file at `path` in one write(2).
+    ///
+    /// # Errors
+    /// [`ControlError::Write`] or [`ControlError::Pending`].
+    fn write(&self, path: &str, value: &str, limit: Duration) -> Result<(), ControlError>;
+
+    /// Brings a network interface up or down.
+    ///
+    /// # Errors
+    /// [`ControlError::Link`] or [`ControlError::Pending`].
+    fn set_link(&self, interface: &str, up: bool, limit: Duration) -> Result<(), ControlError>;
+
+    /// Loads a kernel module, by name or by alias (`pci:v..d..`); one that is loaded or built in is fine.
+    ///
+    /// # Errors
+    /// [`ControlError::Module`].
+    fn load_module(&self, module: &str) -> Result<(), ControlError>;
+
+    /// Lets time pass while the kernel or udev makes something appear.
+    fn pause(&self, time: Duration);
+}
+
+/// How long modprobe may take.
+const MODULE_LIMIT: Duration = Duration::from_secs(60);
+
+/// This machine.
+pub struct LiveControl {
+    source: Box<dyn Source>,
+}
+
+impl std::fmt::Debug for LiveControl {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("LiveControl").finish_non_exhaustive()
+    }
+}
+
+impl LiveControl {
+    /// Writes to this machine and reads it through `source`, which must be this machine too.
+    #[must_use]
+    pub fn new(source: Box<dyn Source>) -> Self {
+        Self { source }
+    }
+}
+
+impl Control for LiveControl {
+    fn source(&self) -> &dyn Source {
+        &*self.source
+    }
+
+    fn write(&self, path: &str, value: &str, limit: Duration) -> Result<(), ControlError> {
+        tracing::debug!(path, value, "write");
+        child::write_file(Path::new(path), value.as_bytes(), limit)
+            .map_err(|error| write_error(path, value, error))
+    }
+
+    fn set_link(&self, interface: &str, up: bool, limit: Duration) -> Result<(), ControlError> {
+        tracing::debug!(interface, up, "set link");
+        netlink::set_link(interface, up, limit).map_err(|error| match error {
+            ChildError::Stuck { limit, pid } => ControlError::Pending {
+                path: format!("link {interface}"),
+                value: (if up { "up" } else { "down" }).to_owned(),
+                limit,
+                pid,
+            },
+            other => ControlError::Link { interface: interface.to_owned(), up, source: cause(other) },
+        })
+    }
+
+    fn load_module(&self, module: &str) -> Result<(), ControlError> {
+        tracing::debug!(module, "modprobe");
+        let failed = |reason: String| ControlError::Module { module: module.to_owned(), reason };
+        let mut modprobe = Command::new("modprobe")
+            // -b: an alias must not load what the administrator blacklisted (modprobe(8)).
+            .args(["-b", "-q", "--", module])
+            .env("PATH", "/usr/sbin:/sbin:/usr/bin:/bin")
+            .stdin(Stdio::null())
+            .stdout(Stdio::null())
+            .stderr(Stdio::null())
+            .spawn()
+            .map_err(|error| failed(format!("modprobe: {error}")))?;
+        let deadline = Instant::now() + MODULE_LIMIT;
+        loop {
+            match modprobe.try_wait() {
+                Ok(Some(status)) if status.success() => return Ok(()),
+                Ok(Some(_)) => {
+                    return Err(failed(format!(
+                        "this kernel ({}) does not have it, or it is blacklisted",
+                        kernel()
+                    )));
+                }
+                Ok(None) if Instant::now() < deadline => std::thread::sleep(Duration::from_millis(2)),
+                Ok(None) => {
+                    let _ = modprobe.kill();
+                    return Err(failed(format!("modprobe did not end within {} s", MODULE_LIMIT.as_secs())));
+                }
+                Err(error) => return Err(failed(error.to_string())),
+            }
+        }
+    }
+
+    fn pause(&self, time: Duration) {
+        std::thread::sleep(time);
+    }
+}
+
+fn kernel() -> String {
+    nix::sys::utsname::uname()
+        .map_or_else(|_| "unknown".to_owned(), |name| name.release().to_string_lossy().into_owned())
+}
+
+fn write_error(path: &str, value: &str, error: ChildError) -> ControlError {
+    let (path, value) = (path.to_owned(), value.to_owned());
+    match error {
+        ChildError::Stuck { limit, pid } => ControlError::Pending { path, value, limit, pid },
+        other => ControlError::Write { path, value, source: cause(other) },
+    }
+}
+
+/// What remains of an error of a child that is gone.
+fn cause(error: ChildError) -> io::Error {
+    match error {
+        ChildError::Refused(error) => error,
+        ChildError::GivenUp { .. } => io::Error::new(io::ErrorKind::TimedOut, error.to_string()),
+        ChildError::Short { .. } => io::Error::new(io::ErrorKind::WriteZero, error.to_string()),
+        ChildError::Stuck { .. } => io::Error::other(error.to_string()),
+    }
+}

@@ -1,0 +1,600 @@
+//! A host for tests: a directory tree that behaves like a kernel, and breaks when told to.
+//!
+//! Reads go through the inspector's own [`TreeSource`]; a write does what Linux does with that attribute (6.12, tried in
+//! the emulated host): an unset `driver_override` reads `(null)` and is unset by a newline; `drivers_probe` succeeds when no
+//! driver takes the function; while autoprobe is off no virtual function is probed without an override; `sriov_numvfs`
+//! answers EBUSY between two counts that are not 0, ERANGE above the total, and blocks at 0 while a function is open.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fs;
+use std::io;
+use std::os::unix::fs::symlink;
+use std::path::{Path, PathBuf};
+use std::sync::Mutex;
+use std::time::Duration;
+
+use crate::host::fact::Fact;
+use crate::host::source::{CpuidLeaf, KvmAnswer, Source, TreeSource};
+use crate::setup::control::{Control, ControlError};
+use crate::spec::pci::PciAddress;
+
+/// A temporary directory in memory where there is one: the journal is synced hundreds of times.
+pub(super) fn memory_dir() -> tempfile::TempDir {
+    tempfile::tempdir_in("/dev/shm").or_else(|_| tempfile::tempdir()).unwrap()
+}
+
+/// What happens at one write.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Fault {
+    /// Refused with this errno.
+    Errno(i32),
+    /// Carried out, and an error all the same.
+    DoneThenErrno(i32),
+    /// Reported as a success, and nothing happens.
+    Ignored,
+    /// It did not return and was given up.
+    GivenUp,
+    /// It does not return, and the kernel never carries it out.
+    HangsUndone,
+    /// It does not return, and the kernel carries it out.
+    HangsDone,
+    /// We are killed right before it.
+    KilledBefore,
+    /// We are killed right after it.
+    KilledAfter,
+}
+
+/// From which write on, and for how many.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Trouble {
+    pub(super) at: usize,
+    pub(super) fault: Fault,
+    pub(super) for_good: bool,
+}
+
+#[derive(Debug, Default)]
+struct Inner {
+    writes: usize,
+    log: Vec<String>,
+    trouble: Option<Trouble>,
+    /// Virtual functions that a guest has open.
+    open: BTreeSet<PciAddress>,
+}
+
+/// The host.
+#[derive(Debug)]
+pub(super) struct FakeKernel {
+    root: tempfile::TempDir,
+    source: FreshTree,
+    inner: Mutex<Inner>,
+}
+
+/// A tree that changes: [`TreeSource`] remembers the directory that it listed last.
+#[derive(Debug)]
+struct FreshTree(PathBuf);
+
+impl FreshTree {
+    fn now(&self) -> TreeSource {
+        TreeSource::open(&self.0).unwrap()
+    }
+}
+
+impl Source for FreshTree {
+    fn read_limited(&self, path: &str, limit_bytes: u64) -> Fact<Vec<u8>> {
+        self.now().read_limited(path, limit_bytes)
+    }
+
+    fn list(&self, path: &str) -> Fact<Vec<String>> {
+        self.now().list(path)
+    }
+
+    fn link(&self, path: &str) -> Fact<String> {
+        self.now().link(path)
+    }
+
+    fn cpuid(&self, _leaf: u32, _subleaf: u32) -> Fact<CpuidLeaf> {
+        Fact::NotPresent
+    }
+
+    fn msr(&self, _cpu: u32, _register: u32) -> Fact<u64> {
+        Fact::NotPresent
+    }
+
+    fn kvm(&self) -> Fact<KvmAnswer> {
+        Fact::NotPresent
+    }
+}
+
+/// A function of the host.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Function {
+    pub(super) address: &'static str,
+    /// `8086:10c9`
+    pub(super) ids: (u16, u16),
+    pub(super) class: u32,
+    pub(super) driver: Option<&'static str>,
+    pub(super) group: u32,
+    pub(super) total_vfs: Option<u16>,
+    /// Name of its network interface and whether it is up.
+    pub(super) interface: Option<(&'static str, bool)>,
+}
+
+pub(super) const BOOT: &str = "6f1b2c3d-0000-4000-8000-000000000001";
+pub(super) const NIC: Function = Function {
+    address: "0000:01:00.0",
+    ids: (0x8086, 0x10C9),
+    class: 0x02_0000,
+    driver: Some("igb"),
+    group: 1,
+    total_vfs: Some(7),
+    interface: Some(("eth0", false)),
+};
+pub(super) const NVME: Function = Function {
+    address: "0000:02:00.0",
+    ids: (0x1B36, 0x0010),
+    class: 0x01_0802,
+    driver: Some("nvme"),
+    group: 2,
+    total_vfs: None,
+    interface: None,
+};
+/// Carries the default route.
+pub(super) const UPLINK: Function = Function {
+    address: "0000:03:00.0",
+    ids: (0x8086, 0x10D3),
+    class: 0x02_0000,
+    driver: Some("e1000e"),
+    group: 3,
+    total_vfs: None,
+    interface: Some(("eth1", true)),
+};
+pub(super) const BRIDGE: Function = Function {
+    address: "0000:00:02.0",
+    ids: (0x1B36, 0x000C),
+    class: 0x06_0400,
+    driver: Some("pcieport"),
+    group: 4,
+    total_vfs: None,
+    interface: None,
+};
+
+const DEVICES: &str = "/sys/bus/pci/devices";
+
+fn natural(ids: (u16, u16)) -> Option<&'static str> {
+    Some(match ids {
+        (0x8086, 0x10C9) => "igb",
+        (0x8086, 0x10CA) => "igbvf",
+        (0x8086, 0x10D3) => "e1000e",
+        (0x1B36, 0x0010) => "nvme",
+        (0x1B36, 0x000C) => "pcieport",
+        _ => return None,
+    })
+}
+
+fn errno(number: i32) -> io::Error {
+    io::Error::from_raw_os_error(number)
+}
+
+impl FakeKernel {
+    pub(super) fn new(functions: &[Function]) -> Self {
+        let root = memory_dir();
+        let source = FreshTree(root.path().to_owned());
+        let kernel = Self { root, source, inner: Mutex::new(Inner::default()) };
+        for (path, text) in [
+            ("/proc/sys/kernel/random/boot_id", BOOT),
+            ("/proc/cmdline", "console=ttyS0"),
+            ("/proc/interrupts", " 1: 5 IR-IO-APIC 1-edge\n 2: 9 IR-PCI-MSI 2-edge"),
+            ("/proc/self/mountinfo", "1 0 0:1 / / rw - tmpfs tmpfs rw"),
+            ("/proc/swaps", "Filename Type Size Used Priority"),
+            (
+                "/proc/net/route",
+                "Iface Destination Gateway Flags RefCnt Use Metric Mask\neth1 00000000 0202000A 0003 0 0 0 00000000",
+            ),
+            ("/sys/bus/pci/drivers_probe", ""),
+            ("/sys/class/iommu/dmar0/name", "dmar0"),
+            ("/dev/vfio/vfio", ""),
+        ] {
+            kernel.put(path, text);
+        }
+        for directory in ["/sys/class/block", "/sys/class/net", "/sys/kernel/iommu_groups"] {
+            fs::create_dir_all(kernel.at(directory)).unwrap();
+        }
+        for driver in ["igb", "igbvf", "e1000e", "nvme", "pcieport"] {
+            fs::create_dir_all(kernel.at(&format!("/sys/bus/pci/drivers/{driver}"))).unwrap();
+        }
+        for function in functions {
+            kernel.add(function);
+        }
+        kernel
+    }
+
+    /// A host with [`NIC`], [`NVME`], [`UPLINK`] and [`BRIDGE`].
+    pub(super) fn usual() -> Self {
+        Self::new(&[NIC, NVME, UPLINK, BRIDGE])
+    }
+
+    pub(super) fn add(&self, function: &Function) {
+        let address = function.address;
+        self.create(address, function.ids, function.class, function.group);
+        if let Some(total) = function.total_vfs {
+            for (name, value) in [
+                ("sriov_totalvfs", total.to_string()),
+                ("sriov_numvfs", "0".to_owned()),
+                ("sriov_drivers_autoprobe", "1".to_owned()),
+                ("sriov_offset", "128".to_owned()),
+                ("sriov_stride", "2".to_owned()),
+                ("sriov_vf_device", "10ca".to_owned()),
+            ] {
+                self.put(&format!("{DEVICES}/{address}/{name}"), &value);
+            }
+        }
+        if let Some(driver) = function.driver {
+            self.bind(address.parse().unwrap(), driver);
+        }
+        if let Some((name, up)) = function.interface {
+            let net = self.at(&format!("{DEVICES}/{address}/net"));
+            let _ = fs::remove_dir_all(&net);
+            self.interface(address, name, up);
+        }
+    }
+
+    fn create(&self, address: &str, ids: (u16, u16), class: u32, group: u32) {
+        for (name, value) in [
+            ("vendor", format!("{:#06x}", ids.0)),
+            ("device", format!("{:#06x}", ids.1)),
+            ("class", format!("{class:#08x}")),
+            ("driver_override", "(null)".to_owned()),
+            ("modalias", format!("pci:v{:08X}d{:08X}", ids.0, ids.1)),
+            ("numa_node", "-1".to_owned()),
+            ("reset_method", "flr".to_owned()),
+        ] {
+            self.put(&format!("{DEVICES}/{address}/{name}"), &value);
+        }
+        let group_path = format!("/sys/kernel/iommu_groups/{group}");
+        if !self.at(&group_path).exists() {
+            self.put(&format!("{group_path}/type"), "DMA");
+            self.put(&format!("{group_path}/reserved_regions"), "0x00000000fee00000 0x00000000feefffff msi");
+        }
+        fs::create_dir_all(self.at(&format!("{group_path}/devices"))).unwrap();
+        self.link(
+            &format!("{group_path}/devices/{address}"),
+            &format!("../../../../bus/pci/devices/{address}"),
+        );
+        self.link(
+            &format!("{DEVICES}/{address}/iommu_group"),
+            &format!("../../../../kernel/iommu_groups/{group}"),
+        );
+    }
+
+    fn interface(&self, address: &str, name: &str, up: bool) {
+        let flags = if up { "0x1003" } else { "0x1002" };
+        self.put(&format!("{DEVICES}/{address}/net/{name}/flags"), flags);
+        self.put(&format!("{DEVICES}/{address}/net/{name}/operstate"), if up { "up" } else { "down" });
+        self.link(&format!("/sys/class/net/{name}"), &format!("../../bus/pci/devices/{address}/net/{name}"));
+    }
+
+    pub(super) fn at(&self, path: &str) -> PathBuf {
+        self.root.path().join(path.trim_start_matches('/'))
+    }
+
+    pub(super) fn put(&self, path: &str, text: &str) {
+        let place = self.at(path);
+        fs::create_dir_all(place.parent().unwrap()).unwrap();
+        fs::write(place, format!("{text}\n")).unwrap();
+    }
+
+    pub(super) fn link(&self, path: &str, target: &str) {
+        let place = self.at(path);
+        fs::create_dir_all(place.parent().unwrap()).unwrap();
+        let _ = fs::remove_file(&place);
+        symlink(target, place).unwrap();
+    }
+
+    pub(super) fn text(&self, path: &str) -> Option<String> {
+        fs::read_to_string(self.at(path)).ok().map(|text| text.trim_end().to_owned())
+    }
+
+    fn name_of_link(&self, path: &str) -> Option<String> {
+        Some(fs::read_link(self.at(path)).ok()?.file_name()?.to_str()?.to_owned())
+    }
+
+    pub(super) fn driver(&self, address: &str) -> Option<String> {
+        self.name_of_link(&format!("{DEVICES}/{address}/driver"))
+    }
+
+    /// Makes writes fail from now on.
+    pub(super) fn trouble(&self, trouble: Option<Trouble>) {
+        let mut inner = self.inner.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+        inner.trouble = trouble;
+        inner.writes = 0;
+        inner.log.clear();
+    }
+
+    /// Writes since [`Self::trouble`] was last called.
+    pub(super) fn writes(&self) -> usize {
+        self.inner.lock().unwrap().writes
+    }
+
+    pub(super) fn log(&self) -> Vec<String> {
+        self.inner.lock().unwrap().log.clone()
+    }
+
+    /// A guest opens `address`, as process 4711.
+    pub(super) fn open(&self, address: &str) {
+        let group = self.name_of_link(&format!("{DEVICES}/{address}/iommu_group")).unwrap();
+        self.put("/proc/4711/comm", "qemu");
+        self.link("/proc/4711/fd/9", &format!("/dev/vfio/{group}"));
+        self.inner.lock().unwrap().open.insert(address.parse().unwrap());
+    }
+
+    /// It lets go.
+    pub(super) fn close(&self, address: &str) {
+        fs::remove_dir_all(self.at("/proc/4711")).unwrap();
+        self.inner.lock().unwrap().open.remove(&address.parse().unwrap());
+    }
+
+    /// Everything that is on the host, but for modules that stay loaded.
+    pub(super) fn snapshot(&self) -> BTreeMap<String, String> {
+        fn walk(directory: &Path, root: &Path, found: &mut BTreeMap<String, String>) {
+            for entry in fs::read_dir(directory).unwrap() {
+                let path = entry.unwrap().path();
+                let name = path.strip_prefix(root).unwrap().to_str().unwrap().to_owned();
+                if name == "sys/bus/pci/drivers/vfio-pci" {
+                    continue;
+                }
+                let kind = path.symlink_metadata().unwrap();
+                if kind.is_symlink() {
+                    found.insert(name, format!("-> {}", fs::read_link(&path).unwrap().display()));
+                } else if kind.is_dir() {
+                    found.insert(format!("{name}/"), String::new());
+                    walk(&path, root, found);
+                } else {
+                    found.insert(name, fs::read_to_string(&path).unwrap());
+                }
+            }
+        }
+        let mut found = BTreeMap::new();
+        walk(self.root.path(), self.root.path(), &mut found);
+        found
+    }
+
+    fn bind(&self, address: PciAddress, driver: &str) {
+        self.link(&format!("{DEVICES}/{address}/driver"), &format!("../../../bus/pci/drivers/{driver}"));
+        if matches!(driver, "igb" | "igbvf" | "e1000e") {
+            // Without udev the kernel gives the same name again.
+            let name = match driver {
+                "igb" => "eth0".to_owned(),
+                "e1000e" => "eth1".to_owned(),
+                _ => format!("vf{:02x}{}", address.device, address.function),
+            };
+            self.interface(&address.to_string(), &name, false);
+        }
+        if driver == "vfio-pci"
+            && let Some(group) = self.name_of_link(&format!("{DEVICES}/{address}/iommu_group"))
+        {
+            self.put(&format!("/dev/vfio/{group}"), "");
+        }
+    }
+
+    fn unbind(&self, address: PciAddress) {
+        let directory = format!("{DEVICES}/{address}");
+        if self.text(&format!("{directory}/sriov_numvfs")).is_some_and(|count| count != "0") {
+            self.set_count(address, 0);
+        }
+        if let Ok(names) = fs::read_dir(self.at(&format!("{directory}/net"))) {
+            for name in names {
+                let name = name.unwrap().file_name().into_string().unwrap();
+                let _ = fs::remove_file(self.at(&format!("/sys/class/net/{name}")));
+            }
+            fs::remove_dir_all(self.at(&format!("{directory}/net"))).unwrap();
+        }
+        fs::remove_file(self.at(&format!("{directory}/driver"))).unwrap();
+        let Some(group) = self.name_of_link(&format!("{directory}/iommu_group")) else { return };
+        let members = fs::read_dir(self.at(&format!("/sys/kernel/iommu_groups/{group}/devices"))).unwrap();
+        let held = members.into_iter().any(|member| {
+            self.driver(member.unwrap().file_name().to_str().unwrap()).as_deref() == Some("vfio-pci")
+        });
+        if !held {
+            let _ = fs::remove_file(self.at(&format!("/dev/vfio/{group}")));
+        }
+    }
+
+    fn probe(&self, address: PciAddress) {
+        let directory = format!("{DEVICES}/{address}");
+        if self.driver(&address.to_string()).is_some() {
+            return;
+        }
+        let named = self.text(&format!("{directory}/driver_override")).filter(|text| text != "(null)");
+        if let Some(pf) = self.name_of_link(&format!("{directory}/physfn"))
+            && self.text(&format!("{DEVICES}/{pf}/sriov_drivers_autoprobe")).as_deref() == Some("0")
+            && named.is_none()
+        {
+            return;
+        }
+        let id = |name: &str| {
+            let text = self.text(&format!("{directory}/{name}")).unwrap();
+            u16::from_str_radix(text.trim_start_matches("0x"), 16).unwrap()
+        };
+        let driver = named.or_else(|| natural((id("vendor"), id("device"))).map(str::to_owned));
+        if let Some(driver) =
+            driver.filter(|driver| self.at(&format!("/sys/bus/pci/drivers/{driver}")).exists())
+        {
+            self.bind(address, &driver);
+        }
+    }
+
+    fn set_count(&self, pf: PciAddress, count: u16) {
+        let directory = format!("{DEVICES}/{pf}");
+        let before: u16 = self.text(&format!("{directory}/sriov_numvfs")).unwrap().parse().unwrap();
+        for index in 0..before {
+            let link = format!("{directory}/virtfn{index}");
+            let vf: PciAddress = self.name_of_link(&link).unwrap().parse().unwrap();
+            if self.driver(&vf.to_string()).is_some() {
+                self.unbind(vf);
+            }
+            let group = self.name_of_link(&format!("{DEVICES}/{vf}/iommu_group")).unwrap();
+            fs::remove_dir_all(self.at(&format!("/sys/kernel/iommu_groups/{group}"))).unwrap();
+            fs::remove_dir_all(self.at(&format!("{DEVICES}/{vf}"))).unwrap();
+            fs::remove_file(self.at(&link)).unwrap();
+        }
+        self.put(&format!("{directory}/sriov_numvfs"), &count.to_string());
+        for index in 0..count {
+            let vf = PciAddress::from_requester_id(pf.domain, pf.requester_id() + 128 + 2 * index);
+            let group = 100 + u32::from(index);
+            self.create(&vf.to_string(), (0x8086, 0x10CA), 0x02_0000, group);
+            self.link(&format!("{DEVICES}/{vf}/physfn"), &format!("../{pf}"));
+            self.link(&format!("{directory}/virtfn{index}"), &format!("../{vf}"));
+            self.probe(vf);
+        }
+    }
+
+    /// What the kernel does with `value` written to `path`.
+    fn effect(&self, path: &str, value: &str) -> io::Result<()> {
+        let value = value.trim_end_matches('\n');
+        if path == "/sys/bus/pci/drivers_probe" {
+            let address: PciAddress = value.parse().map_err(|_| errno(libc::EINVAL))?;
+            if !self.at(&format!("{DEVICES}/{address}")).exists() {
+                return Err(errno(libc::ENODEV));
+            }
+            self.probe(address);
+            return Ok(());
+        }
+        let (address, attribute) = path
+            .strip_prefix(DEVICES)
+            .and_then(|rest| rest.trim_start_matches('/').split_once('/'))
+            .ok_or_else(|| errno(libc::ENOENT))?;
+        if !self.at(&format!("{DEVICES}/{address}")).exists() {
+            return Err(errno(libc::ENOENT));
+        }
+        let function: PciAddress = address.parse().unwrap();
+        match attribute {
+            "driver_override" => {
+                self.put(path, if value.is_empty() { "(null)" } else { value });
+                Ok(())
+            }
+            "driver/unbind" => {
+                if self.driver(address).is_none() {
+                    return Err(errno(libc::ENOENT));
+                }
+                if value != address {
+                    return Err(errno(libc::ENODEV));
+                }
+                self.unbind(function);
+                Ok(())
+            }
+            "sriov_drivers_autoprobe" if matches!(value, "0" | "1") => {
+                self.put(path, value);
+                Ok(())
+            }
+            "sriov_numvfs" => {
+                let count: u16 = value.parse().map_err(|_| errno(libc::EINVAL))?;
+                let now: u16 = self.text(path).unwrap().parse().unwrap();
+                let total: u16 =
+                    self.text(&format!("{DEVICES}/{address}/sriov_totalvfs")).unwrap().parse().unwrap();
+                match self.driver(address).as_deref() {
+                    _ if count > total => Err(errno(libc::ERANGE)),
+                    _ if count == now => Ok(()),
+                    None | Some("vfio-pci") => Err(errno(libc::ENOENT)),
+                    _ if count != 0 && now != 0 => Err(errno(libc::EBUSY)),
+                    _ => {
+                        self.set_count(function, count);
+                        Ok(())
+                    }
+                }
+            }
+            _ => Err(errno(libc::EACCES)),
+        }
+    }
+
+    /// One write, with what was arranged for it.
+    fn attempt(
+        &self,
+        what: &str,
+        effect: impl FnOnce() -> io::Result<()>,
+        failed: impl Fn(io::Error) -> ControlError,
+    ) -> Result<(), ControlError> {
+        let fault = {
+            let mut inner = self.inner.lock().unwrap();
+            let number = inner.writes;
+            inner.writes += 1;
+            inner.log.push(what.to_owned());
+            inner
+                .trouble
+                .filter(|trouble| number == trouble.at || (trouble.for_good && number > trouble.at))
+                .map(|trouble| trouble.fault)
+        };
+        let hangs =
+            |limit| ControlError::Pending { path: what.to_owned(), value: String::new(), limit, pid: 4712 };
+        match fault {
+            None => effect().map_err(failed),
+            Some(Fault::Errno(number)) => Err(failed(errno(number))),
+            Some(Fault::DoneThenErrno(number)) => {
+                let _ = effect();
+                Err(failed(errno(number)))
+            }
+            Some(Fault::Ignored) => Ok(()),
+            Some(Fault::GivenUp) => Err(failed(io::ErrorKind::TimedOut.into())),
+            Some(Fault::HangsUndone) => Err(hangs(Duration::from_secs(10))),
+            Some(Fault::HangsDone) => {
+                let _ = effect();
+                Err(hangs(Duration::from_secs(10)))
+            }
+            Some(Fault::KilledBefore) => std::panic::panic_any(Killed),
+            Some(Fault::KilledAfter) => {
+                let _ = effect();
+                std::panic::panic_any(Killed)
+            }
+        }
+    }
+}
+
+/// What a test is killed with.
+#[derive(Debug)]
+pub(super) struct Killed;
+
+impl Control for FakeKernel {
+    fn source(&self) -> &dyn Source {
+        &self.source
+    }
+
+    fn write(&self, path: &str, value: &str, limit: Duration) -> Result<(), ControlError> {
+        if path.ends_with("/sriov_numvfs") && value == "0" && !self.inner.lock().unwrap().open.is_empty() {
+            let (path, value) = (path.to_owned(), value.to_owned());
+            return Err(ControlError::Pending { path, value, limit, pid: 4712 });
+        }
+        self.attempt(
+            &format!("{path} <- {}", value.escape_debug()),
+            || self.effect(path, value),
+            |source| ControlError::Write { path: path.to_owned(), value: value.to_owned(), source },
+        )
+    }
+
+    fn set_link(&self, interface: &str, up: bool, _limit: Duration) -> Result<(), ControlError> {
+        let effect = || {
+            let directory = format!("/sys/class/net/{interface}");
+            if !self.at(&format!("{directory}/flags")).exists() {
+                return Err(errno(libc::ENODEV));
+            }
+            self.put(&format!("{directory}/flags"), if up { "0x1003" } else { "0x1002" });
+            self.put(&format!("{directory}/operstate"), if up { "up" } else { "down" });
+            Ok(())
+        };
+        self.attempt(&format!("link {interface} {up}"), effect, |source| ControlError::Link {
+            interface: interface.to_owned(),
+            up,
+            source,
+        })
+    }
+
+    fn load_module(&self, module: &str) -> Result<(), ControlError> {
+        if module == "vfio-pci" {
+            fs::create_dir_all(self.at("/sys/bus/pci/drivers/vfio-pci")).unwrap();
+        }
+        if module == "vfio-pci" || module.starts_with("pci:") {
+            return Ok(());
+        }
+        Err(ControlError::Module { module: module.to_owned(), reason: "no such module".to_owned() })
+    }
+
+    fn pause(&self, _time: Duration) {}
+}

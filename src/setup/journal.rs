@@ -1,0 +1,434 @@
+//! What setup did to this host, written down before it is done.
+//!
+//! A transaction is a file of JSON lines: a header, then for each step the *intent* with the state before (on disk before
+//! the host is touched), and what became of it. After a crash at any point the lines that are there say what may have
+//! been changed, and `undo` walks them in reverse. A last line that was torn is a record that was never made. Changes
+//! made here live until the next boot, and so do the files, in `/run`; entries of another boot are history.
+//!
+//! One lock for all changes: flock(2) on a file beside the transactions. A write that is stuck in the kernel inherited it
+//! (see [`crate::sys::child`]), so nothing else is changed until that write has come to its end.
+
+use std::fs::{File, TryLockError};
+use std::io::{self, Read, Seek, SeekFrom, Write};
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+
+use serde::{Deserialize, Serialize};
+
+use super::action::Change;
+use crate::sys::private_dir::{PrivateDir, PrivateDirError};
+
+/// Where changes are written down that end with the boot.
+pub const RUN_DIR: &str = "/run/thruway";
+
+/// How long an apply or undo waits for another one.
+pub const LOCK_PATIENCE: Duration = Duration::from_secs(10);
+
+const SCHEMA: &str = "thruway.journal";
+const SCHEMA_VERSION: u32 = 1;
+const LOCK_NAME: &str = "lock";
+const SUFFIX: &str = ".jsonl";
+/// Space reserved for a transaction, so that a disk that fills up cannot stop half of one from being written down.
+const RESERVE_BYTES: u32 = 64 * 1024;
+/// Most bytes of a journal that are read: a plan for 1,000 functions needs less than one of them.
+const MOST_BYTES: u64 = 16 << 20;
+
+/// Why the journal cannot be used.
+#[derive(Debug, thiserror::Error)]
+pub enum JournalError {
+    /// The directory or a file cannot be used.
+    #[error("journal")]
+    Storage(#[from] PrivateDirError),
+    /// Reading or writing failed.
+    #[error("journal {path}")]
+    Io {
+        /// The file.
+        path: PathBuf,
+        /// What the kernel said.
+        #[source]
+        source: io::Error,
+    },
+    /// A file is there that this version cannot understand.
+    #[error("journal {path}, line {line}: {reason}; undo it with the version that wrote it, or move it away")]
+    Foreign {
+        /// The file.
+        path: PathBuf,
+        /// The line, from 1.
+        line: usize,
+        /// What is wrong.
+        reason: String,
+    },
+    /// Somebody else is changing this host.
+    #[error("another thruway is changing this host ({holder}) and did not end within {} s; try again when it has", patience.as_secs())]
+    Locked {
+        /// What it wrote about itself.
+        holder: String,
+        /// How long was waited.
+        patience: Duration,
+    },
+}
+
+impl JournalError {
+    /// Whether this user may not use the journal.
+    #[must_use]
+    pub fn is_denied(&self) -> bool {
+        match self {
+            Self::Storage(error) => error.io_kind() == Some(io::ErrorKind::PermissionDenied),
+            Self::Io { source, .. } => source.kind() == io::ErrorKind::PermissionDenied,
+            Self::Foreign { .. } | Self::Locked { .. } => false,
+        }
+    }
+}
+
+/// First line of a transaction.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Header {
+    schema: String,
+    schema_version: u32,
+    /// Number of the transaction.
+    pub id: u32,
+    /// Boot that it belongs to: content of `/proc/sys/kernel/random/boot_id`.
+    pub boot_id: String,
+    /// Version of this tool.
+    pub tool_version: String,
+    /// Command line.
+    pub argv: Vec<String>,
+    /// When it began, in seconds since 1970.
+    pub begun_unix_s: u64,
+}
+
+/// One line after the first.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(tag = "record", rename_all = "snake_case")]
+pub enum Record {
+    /// The host is about to be changed; with the state before.
+    Intent {
+        /// Number of the step, from 0.
+        step: u32,
+        /// The change.
+        change: Change,
+    },
+    /// The step was carried out and read back.
+    Done {
+        /// Number of the step.
+        step: u32,
+    },
+    /// The step failed; part of it may have been done.
+    Failed {
+        /// Number of the step.
+        step: u32,
+        /// Why.
+        reason: String,
+    },
+    /// A write did not return: the kernel may still carry it out.
+    Pending {
+        /// Number of the step.
+        step: u32,
+        /// Which write.
+        reason: String,
+        /// The process that is stuck in it.
+        pid: i32,
+    },
+    /// The step is about to be taken back.
+    Undoing {
+        /// Number of the step.
+        step: u32,
+    },
+    /// The step is taken back; nothing of it is left.
+    Undone {
+        /// Number of the step.
+        step: u32,
+    },
+}
+
+/// What became of a step.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case", tag = "state")]
+pub enum StepState {
+    /// It was begun; whether it was carried out is not written down.
+    Begun,
+    /// It was carried out.
+    Done,
+    /// It failed, and was not yet taken back.
+    Failed {
+        /// Why.
+        reason: String,
+    },
+    /// A write of it did not return.
+    Pending {
+        /// Which write.
+        reason: String,
+        /// The process that was stuck in it.
+        pid: i32,
+    },
+    /// Taking it back was begun.
+    Undoing,
+    /// Nothing of it is left.
+    Undone,
+}
+
+/// A step as the journal knows it.
+#[derive(Debug, Clone, PartialEq)]
+pub struct RecordedStep {
+    /// Number, from 0.
+    pub step: u32,
+    /// The change.
+    pub change: Change,
+    /// What became of it.
+    pub state: StepState,
+}
+
+/// A transaction as the journal knows it.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Transaction {
+    /// First line.
+    pub header: Header,
+    /// Steps, in the order in which they were begun.
+    pub steps: Vec<RecordedStep>,
+}
+
+impl Transaction {
+    /// The steps of which something may be left, oldest first.
+    pub fn open_steps(&self) -> impl DoubleEndedIterator<Item = &RecordedStep> {
+        self.steps.iter().filter(|step| step.state != StepState::Undone)
+    }
+
+    /// Whether something of it may be left.
+    #[must_use]
+    pub fn is_open(&self) -> bool {
+        self.open_steps().next().is_some()
+    }
+
+    fn parse(text: &str, path: &Path) -> Result<Option<Self>, JournalError> {
+        // What does not end in a newline was never recorded.
+        let whole = text.rfind('\n').map_or("", |end| text.get(..end).unwrap_or_default());
+        let foreign =
+            |line: usize, reason: String| JournalError::Foreign { path: path.to_owned(), line, reason };
+        let mut lines = whole.lines().enumerate().map(|(index, line)| (index + 1, line));
+        let Some((_, first)) = lines.next() else { return Ok(None) };
+        let header: Header = serde_json::from_str(first).map_err(|error| foreign(1, error.to_string()))?;
+        if header.schema != SCHEMA || header.schema_version != SCHEMA_VERSION {
+            let reason =
+                format!("it is {} {}, not {SCHEMA} {SCHEMA_VERSION}", header.schema, header.schema_version);
+            return Err(foreign(1, reason));
+        }
+        let mut steps: Vec<RecordedStep> = Vec::new();
+        for (line, text) in lines {
+            let record: Record =
+                serde_json::from_str(text).map_err(|error| foreign(line, error.to_string()))?;
+            let (number, state) = match record {
+                Record::Intent { step, change } => {
+                    steps.push(RecordedStep { step, change, state: StepState::Begun });
+                    continue;
+                }
+                Record::Done { step } => (step, StepState::Done),
+                Record::Failed { step, reason } => (step, StepState::Failed { reason }),
+                Record::Pending { step, reason, pid } => (step, StepState::Pending { reason, pid }),
+                Record::Undoing { step } => (step, StepState::Undoing),
+                Record::Undone { step } => (step, StepState::Undone),
+            };
+            let step = steps.iter_mut().find(|step| step.step == number);
+            step.ok_or_else(|| foreign(line, format!("step {number} was never begun")))?.state = state;
+        }
+        Ok(Some(Self { header, steps }))
+    }
+}
+
+/// The transactions of a host.
+#[derive(Debug)]
+pub struct Journal {
+    directory: PrivateDir,
+}
+
+/// The right to change the host; given back when dropped.
+#[derive(Debug)]
+pub struct Lock {
+    /// flock(2) is released by closing, and by that alone: an explicit unlock would take it from a stuck child, too.
+    _file: File,
+}
+
+impl Journal {
+    /// Opens the journal in `directory`, and makes it if there is none.
+    ///
+    /// # Errors
+    /// [`JournalError::Storage`].
+    pub fn open_or_create(directory: &Path) -> Result<Self, JournalError> {
+        Ok(Self { directory: PrivateDir::open_or_create(directory)? })
+    }
+
+    /// Opens the journal in `directory`; none if there is no such directory.
+    ///
+    /// # Errors
+    /// [`JournalError::Storage`].
+    pub fn open(directory: &Path) -> Result<Option<Self>, JournalError> {
+        match PrivateDir::open(directory) {
+            Ok(directory) => Ok(Some(Self { directory })),
+            Err(error) if error.io_kind() == Some(io::ErrorKind::NotFound) => Ok(None),
+            Err(error) => Err(error.into()),
+        }
+    }
+
+    /// Takes the lock, and waits for it at most `patience`; `waiting` is told once who has it.
+    ///
+    /// # Errors
+    /// [`JournalError::Locked`] when the time is over.
+    pub fn lock(&self, patience: Duration, waiting: impl FnOnce(&str)) -> Result<Lock, JournalError> {
+        let mut file = self.directory.open_file(LOCK_NAME)?;
+        let failed = |source| JournalError::Io { path: self.directory.path().join(LOCK_NAME), source };
+        let deadline = Instant::now() + patience;
+        let mut waiting = Some(waiting);
+        loop {
+            match file.try_lock() {
+                Ok(()) => break,
+                Err(TryLockError::WouldBlock) if Instant::now() < deadline => {
+                    if let Some(waiting) = waiting.take() {
+                        waiting(&holder(&mut file));
+                    }
+                    std::thread::sleep(Duration::from_millis(50));
+                }
+                Err(TryLockError::WouldBlock) => {
+                    return Err(JournalError::Locked { holder: holder(&mut file), patience });
+                }
+                Err(TryLockError::Error(source)) => return Err(failed(source)),
+            }
+        }
+        self.directory.check_still_there()?;
+        let command: Vec<_> = std::env::args_os().map(|word| word.to_string_lossy().into_owned()).collect();
+        let about = format!("process {}: {}", std::process::id(), command.join(" "));
+        let write = |file: &mut File| {
+            file.set_len(0)?;
+            file.seek(SeekFrom::Start(0))?;
+            file.write_all(about.as_bytes())
+        };
+        // Who holds it is said for people; a full disk must not keep anybody from undoing.
+        if let Err(error) = write(&mut file) {
+            tracing::debug!(%error, "lock holder not written down");
+        }
+        Ok(Lock { _file: file })
+    }
+
+    /// All transactions, oldest first.
+    ///
+    /// # Errors
+    /// [`JournalError`]; one file that cannot be understood fails all, because what it changed is unknown.
+    pub fn transactions(&self) -> Result<Vec<Transaction>, JournalError> {
+        let mut found = Vec::new();
+        for name in self.directory.names()? {
+            let Some(id) = id_of(&name) else { continue };
+            let path = self.directory.path().join(&name);
+            let mut text = String::new();
+            let file = self.directory.read(&name)?;
+            file.take(MOST_BYTES)
+                .read_to_string(&mut text)
+                .map_err(|source| JournalError::Io { path: path.clone(), source })?;
+            if let Some(transaction) = Transaction::parse(&text, &path)? {
+                if transaction.header.id != id {
+                    let reason = format!("it is transaction {}", transaction.header.id);
+                    return Err(JournalError::Foreign { path, line: 1, reason });
+                }
+                found.push(transaction);
+            }
+        }
+        found.sort_by_key(|transaction| transaction.header.id);
+        Ok(found)
+    }
+
+    /// Begins a transaction.
+    ///
+    /// # Errors
+    /// [`JournalError`]; then nothing must be changed.
+    pub fn begin(&self, _lock: &Lock, boot_id: &str, argv: &[String]) -> Result<Writer, JournalError> {
+        let last = self.directory.names()?.iter().filter_map(|name| id_of(name)).max().unwrap_or(0);
+        let id = last.checked_add(1).unwrap_or(1);
+        let name = name_of(id);
+        let path = self.directory.path().join(&name);
+        let mut writer = Writer { id, file: self.directory.create(&name, RESERVE_BYTES)?, path };
+        let begun = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+        writer.line(&Header {
+            schema: SCHEMA.to_owned(),
+            schema_version: SCHEMA_VERSION,
+            id,
+            boot_id: boot_id.to_owned(),
+            tool_version: env!("CARGO_PKG_VERSION").to_owned(),
+            argv: argv.to_vec(),
+            begun_unix_s: begun.as_secs(),
+        })?;
+        Ok(writer)
+    }
+
+    /// Continues transaction `id`, to take it back.
+    ///
+    /// # Errors
+    /// [`JournalError`].
+    pub fn resume(&self, _lock: &Lock, id: u32) -> Result<Writer, JournalError> {
+        let name = name_of(id);
+        let path = self.directory.path().join(&name);
+        let failed = |source| JournalError::Io { path: path.clone(), source };
+        let mut file = self.directory.append(&name)?;
+        let mut bytes = Vec::new();
+        file.read_to_end(&mut bytes).map_err(failed)?;
+        // A torn last line was never recorded; a new one must not continue it.
+        let whole = bytes.iter().rposition(|&byte| byte == b'\n').map_or(0, |end| end + 1);
+        if whole != bytes.len() {
+            file.set_len(u64::try_from(whole).unwrap_or(0)).map_err(failed)?;
+        }
+        Ok(Writer { id, file, path })
+    }
+}
+
+fn holder(file: &mut File) -> String {
+    let mut text = String::new();
+    let read = file.seek(SeekFrom::Start(0)).and_then(|_| file.take(4096).read_to_string(&mut text));
+    match read {
+        Ok(_) if !text.is_empty() => text,
+        _ => "unknown process".to_owned(),
+    }
+}
+
+fn name_of(id: u32) -> String {
+    format!("{id:06}{SUFFIX}")
+}
+
+fn id_of(name: &str) -> Option<u32> {
+    name.strip_suffix(SUFFIX)?.parse().ok().filter(|&id| name_of(id) == name)
+}
+
+/// Writes the records of one transaction, each of them durable before the next thing happens.
+#[derive(Debug)]
+pub struct Writer {
+    id: u32,
+    file: File,
+    path: PathBuf,
+}
+
+impl Writer {
+    /// Number of the transaction.
+    #[must_use]
+    pub fn id(&self) -> u32 {
+        self.id
+    }
+
+    /// Adds a record.
+    ///
+    /// # Errors
+    /// [`JournalError::Io`]; then the record may be torn, which reads as if it were not there.
+    pub fn record(&mut self, record: &Record) -> Result<(), JournalError> {
+        self.line(record)
+    }
+
+    fn line(&mut self, value: &impl Serialize) -> Result<(), JournalError> {
+        let failed = |source| JournalError::Io { path: self.path.clone(), source };
+        let mut line = serde_json::to_vec(value).map_err(|error| failed(error.into()))?;
+        line.push(b'\n');
+        let before = self.file.metadata().map_err(failed)?.len();
+        let written = self.file.write_all(&line).and_then(|()| self.file.sync_data());
+        if written.is_err() {
+            // A torn line must not become part of the next one.
+            self.file.set_len(before).map_err(failed)?;
+        }
+        written.map_err(failed)
+    }
+}
+
+#[cfg(test)]
+mod tests;

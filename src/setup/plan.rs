@@ -1,0 +1,492 @@
+//! From what is so and what should be so to the steps in between. Pure: reads facts, touches nothing.
+//!
+//! What is already so is dropped, because it is not ours to undo. The order is: links up, automatic probing off, virtual
+//! functions, automatic probing as it was, drivers. A virtual function that does not exist yet is planned at the address
+//! where the standard puts it (PCIe 6.0, 9.3.3.9 and 9.3.3.10: First VF Offset and VF Stride) and found again by its index
+//! when the time comes; `apply` asks the guard about it then, because only then has it a group.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use serde::Serialize;
+
+use super::action::bind_driver::{VfIndex, is_vfio};
+use super::action::{Action, BindDriver, SetLink, VfAutoprobe, VfCount};
+use super::goal::{Goal, Selector, SriovGoal};
+use super::guard::{Consents, Guard, Objection};
+use crate::host::HostFacts;
+use crate::host::fact::Fact;
+use crate::host::pci::PciDevice;
+use crate::host::select::{SelectError, resolve};
+use crate::host::sriov::Sriov;
+use crate::spec::pci::PciAddress;
+
+/// What is to be done, in order.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Plan {
+    /// The steps.
+    pub steps: Vec<Step>,
+    /// What was asked for and is so already.
+    pub already: Vec<String>,
+    /// The IOMMU groups of functions that are to be passed on, with all their members.
+    pub groups: Vec<TouchedGroup>,
+    /// Objections of the guard that the user consented to.
+    pub consented: Vec<Objection>,
+    /// What will not be as the user may expect.
+    pub warnings: Vec<String>,
+}
+
+impl Plan {
+    /// Whether nothing is to be done.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.steps.is_empty()
+    }
+}
+
+/// One step.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Step {
+    /// What it does, in one line.
+    pub text: String,
+    /// What it does.
+    #[serde(flatten)]
+    pub action: Action,
+    /// Vendor and device ID of the function as the plan knew it; unknown of a function that is still to be created.
+    #[serde(skip)]
+    pub ids: Option<(u16, u16)>,
+}
+
+/// An IOMMU group of which a member is to be passed on.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct TouchedGroup {
+    /// Number.
+    pub id: u32,
+    /// All members.
+    pub members: Vec<Member>,
+}
+
+/// A member of a group.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Member {
+    /// As the kernel names it.
+    pub device: String,
+    /// Vendor and name, if known.
+    pub description: Option<String>,
+    /// The driver that it has now.
+    pub driver: Option<String>,
+    /// What becomes of it.
+    pub role: Role,
+}
+
+/// What becomes of a member of a touched group.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Role {
+    /// It is to be bound, or is.
+    Asked,
+    /// A bridge: it stays, and does not count.
+    Bridge,
+    /// No driver of the host has it: it stays as it is.
+    Free,
+    /// The host uses it, and the user consented; it stays, and keeps the group from VFIO.
+    Allowed,
+}
+
+/// Why there is no plan.
+#[derive(Debug, thiserror::Error)]
+pub enum PlanError {
+    /// A selector names no function.
+    #[error(transparent)]
+    Select(#[from] SelectError),
+    /// A safety rule says no.
+    #[error("refused by {}: {}", if .0.len() == 1 { "a safety rule" } else { "safety rules" }, .0.iter().map(ToString::to_string).collect::<Vec<_>>().join("; "))]
+    Refused(Vec<Objection>),
+    /// The host cannot do it.
+    #[error("{subject}: {reason}")]
+    Impossible {
+        /// The function.
+        subject: PciAddress,
+        /// Why not, and what would help.
+        reason: String,
+    },
+    /// What is asked for contradicts itself or makes no sense.
+    #[error("{0}")]
+    Invalid(String),
+}
+
+/// The steps from `facts` to `goal`.
+///
+/// # Errors
+/// [`PlanError`]. All objections of the guard are reported at once.
+pub fn plan(facts: &HostFacts, goal: &Goal, consents: &Consents) -> Result<Plan, PlanError> {
+    if !goal.hugepages.is_empty() {
+        return Err(PlanError::Invalid(
+            "`host.hugepages` cannot be set up yet; reserve them by hand".to_owned(),
+        ));
+    }
+    Planner::run(facts, consents, &Wanted::of(facts, goal)?)
+}
+
+/// The steps that give `functions` back to the drivers that the kernel chooses for them.
+///
+/// # Errors
+/// [`PlanError`].
+pub fn release(facts: &HostFacts, functions: &[PciAddress], consents: &Consents) -> Result<Plan, PlanError> {
+    let mut wanted = Wanted { pfs: Vec::new(), devices: Vec::new() };
+    for address in functions {
+        let device = function(facts, &Selector::Address(*address))?;
+        if wanted.devices.iter().all(|other| other.device.address != *address) {
+            wanted.devices.push(WantedDriver { device, driver: None });
+        }
+    }
+    Planner::run(facts, consents, &wanted)
+}
+
+/// What is asked for, with functions in place of selectors.
+struct Wanted<'a> {
+    pfs: Vec<WantedVfs<'a>>,
+    /// Everything else that is to be bound, VFs that exist and are not part of `pfs` included.
+    devices: Vec<WantedDriver<'a>>,
+}
+
+struct WantedVfs<'a> {
+    pf: &'a PciDevice,
+    sriov: &'a Sriov,
+    goal: &'a SriovGoal,
+    drivers: BTreeMap<u16, Option<String>>,
+}
+
+struct WantedDriver<'a> {
+    device: &'a PciDevice,
+    driver: Option<String>,
+}
+
+impl<'a> Wanted<'a> {
+    fn of(facts: &'a HostFacts, goal: &'a Goal) -> Result<Self, PlanError> {
+        let mut pfs = Vec::<WantedVfs<'a>>::new();
+        for goal in &goal.sriov {
+            let pf = function(facts, &goal.pf)?;
+            if pfs.iter().any(|other| other.pf.address == pf.address) {
+                return Err(PlanError::Invalid(format!("{} stands twice in `host.sriov`", pf.address)));
+            }
+            let sriov = pf.sriov.as_ref().ok_or(SelectError::NotPhysicalFunction(pf.address))?;
+            let mut drivers = BTreeMap::new();
+            for vf in &goal.vfs {
+                let driver = vf.driver.as_deref().map(valid_driver).transpose()?;
+                if vf.index >= goal.count || drivers.insert(vf.index, driver).is_some() {
+                    return Err(PlanError::Invalid(format!(
+                        "virtual function {} of {} stands twice, or above the count of {}",
+                        vf.index, pf.address, goal.count
+                    )));
+                }
+            }
+            pfs.push(WantedVfs { pf, sriov, goal, drivers });
+        }
+        let mut devices = Vec::<WantedDriver<'a>>::new();
+        for goal in &goal.devices {
+            let driver = Some(valid_driver(&goal.driver)?);
+            if let Selector::Vf(vf) = &goal.select
+                && let pf = resolve(facts, &vf.pf)?
+                && let Some(wanted) = pfs.iter_mut().find(|wanted| wanted.pf.address == pf)
+            {
+                let index = vf.index;
+                if index >= wanted.goal.count {
+                    return Err(PlanError::Invalid(format!(
+                        "virtual function {index} of {pf} is asked for, and {} in all",
+                        wanted.goal.count
+                    )));
+                }
+                let before = wanted.drivers.insert(index, driver.clone());
+                if before.is_some_and(|before| before != driver) {
+                    return Err(twice(&format!("virtual function {index} of {pf}")));
+                }
+                continue;
+            }
+            let device = function(facts, &goal.select)?;
+            let by_address = device.physical_function.known();
+            if by_address
+                .is_some_and(|pf| pfs.iter().any(|wanted| wanted.pf.address == *pf && is_recounted(wanted)))
+            {
+                return Err(PlanError::Invalid(format!(
+                    "{} is a virtual function that this plan would create anew; select it by `vf`, not by address",
+                    device.address
+                )));
+            }
+            match devices.iter().find(|other| other.device.address == device.address) {
+                Some(other) if other.driver != driver => return Err(twice(&device.address.to_string())),
+                Some(_) => {}
+                None => devices.push(WantedDriver { device, driver }),
+            }
+        }
+        Ok(Self { pfs, devices })
+    }
+
+    /// The functions that a driver of the host is to lose.
+    fn taken(&self, facts: &HostFacts) -> BTreeSet<PciAddress> {
+        let devices = self.devices.iter().map(|wanted| wanted.device.address);
+        let vfs = self.pfs.iter().filter(|wanted| !is_recounted(wanted)).flat_map(|wanted| {
+            wanted.drivers.iter().filter(|(_, driver)| driver.is_some()).filter_map(|(index, _)| {
+                let vf = wanted.sriov.vfs.iter().find(|vf| vf.index == *index)?;
+                facts.device(*vf.address.known()?).map(|device| device.address)
+            })
+        });
+        devices.chain(vfs).collect()
+    }
+}
+
+fn is_recounted(wanted: &WantedVfs<'_>) -> bool {
+    wanted.sriov.num_vfs != Fact::Known(wanted.goal.count)
+}
+
+fn twice(what: &str) -> PlanError {
+    PlanError::Invalid(format!("{what} is asked for twice, with different drivers"))
+}
+
+fn function<'a>(facts: &'a HostFacts, selector: &Selector) -> Result<&'a PciDevice, PlanError> {
+    let address = resolve(facts, selector)?;
+    Ok(facts.device(address).ok_or(SelectError::NoSuchFunction(address))?)
+}
+
+/// A driver's name becomes part of a path and an argument of modprobe.
+fn valid_driver(name: &str) -> Result<String, PlanError> {
+    let inner = |c: char| c.is_ascii_alphanumeric() || matches!(c, '-' | '_');
+    if name.len() <= 64 && name.starts_with(|c: char| c.is_ascii_alphanumeric()) && name.chars().all(inner) {
+        Ok(name.to_owned())
+    } else {
+        Err(PlanError::Invalid(format!("`{}` is not the name of a driver", name.escape_debug())))
+    }
+}
+
+struct Planner<'a> {
+    facts: &'a HostFacts,
+    consents: &'a Consents,
+    taken: BTreeSet<PciAddress>,
+    plan: Plan,
+    objections: Vec<Objection>,
+}
+
+impl<'a> Planner<'a> {
+    fn run(facts: &'a HostFacts, consents: &'a Consents, wanted: &Wanted<'a>) -> Result<Plan, PlanError> {
+        let plan = Plan {
+            steps: Vec::new(),
+            already: Vec::new(),
+            groups: Vec::new(),
+            consented: Vec::new(),
+            warnings: Vec::new(),
+        };
+        let mut planner = Self { facts, consents, taken: wanted.taken(facts), plan, objections: Vec::new() };
+        for pf in &wanted.pfs {
+            planner.virtual_functions(pf)?;
+        }
+        for wanted in &wanted.devices {
+            planner.bind(wanted.device, None, wanted.driver.clone())?;
+        }
+        planner.finish()
+    }
+
+    fn push(&mut self, action: Action, device: Option<&PciDevice>) {
+        let ids = device.and_then(|device| Some((*device.vendor_id.known()?, *device.device_id.known()?)));
+        self.plan.steps.push(Step { text: action.to_string(), action, ids });
+    }
+
+    fn guard(&self) -> Guard<'_> {
+        Guard::new(self.facts, self.consents, &self.taken)
+    }
+
+    fn virtual_functions(&mut self, wanted: &WantedVfs<'_>) -> Result<(), PlanError> {
+        let WantedVfs { pf, sriov, goal, drivers } = wanted;
+        let address = pf.address;
+        let impossible = |reason: String| PlanError::Impossible { subject: address, reason };
+        let current = sriov.num_vfs.known().copied();
+        let recount = current != Some(goal.count);
+        if goal.count > 0 {
+            self.link_up(pf);
+        }
+        if recount {
+            self.objections.extend(self.guard().against_vf_count(pf, goal.count));
+            self.objections.extend(self.guard().against_destroying_vfs(pf));
+            match pf.driver.known().map(String::as_str) {
+                Some(driver) if is_vfio(driver) => {
+                    return Err(impossible(format!(
+                        "it is bound to {driver}, which creates no virtual functions here; thruway unbind {address} first"
+                    )));
+                }
+                None if pf.driver == Fact::NotPresent => {
+                    return Err(impossible(
+                        "it has no driver, and only its driver creates virtual functions; load and bind that first"
+                            .to_owned(),
+                    ));
+                }
+                _ => {}
+            }
+        } else {
+            self.plan.already.push(format!("{address} has {} virtual functions", goal.count));
+        }
+        let probes_now = sriov.drivers_autoprobe.known().copied();
+        let probes_then = goal.autoprobe.or(probes_now);
+        // No driver of the host is to take, for a moment, what a guest gets.
+        let passes = drivers.values().any(Option::is_some);
+        let keep_off = recount && goal.count > 0 && passes && probes_now != Some(false);
+        let during = if keep_off { Some(false) } else { goal.autoprobe.filter(|_| recount) };
+        let autoprobe = |on| Action::VfAutoprobe(VfAutoprobe { pf: address, on });
+        let mut so_far = probes_now;
+        if let Some(on) = during.filter(|on| so_far != Some(*on)) {
+            self.push(autoprobe(on), Some(pf));
+            so_far = Some(on);
+        }
+        if recount {
+            if current.is_some_and(|count| count != 0) {
+                self.push(Action::VfCount(VfCount { pf: address, count: 0 }), Some(pf));
+            }
+            if goal.count != 0 {
+                self.push(Action::VfCount(VfCount { pf: address, count: goal.count }), Some(pf));
+            }
+        }
+        if let Some(on) = probes_then.filter(|on| so_far != Some(*on)) {
+            self.push(autoprobe(on), Some(pf));
+        }
+        for index in 0..goal.count {
+            let driver = drivers.get(&index).cloned().flatten();
+            if recount {
+                if driver.is_some() || (keep_off && probes_then == Some(true)) {
+                    let function = predicted(address, sriov, index).ok_or_else(|| {
+                        impossible(format!("where its virtual function {index} will be cannot be told"))
+                    })?;
+                    self.bind_later(VfIndex { pf: address, index }, function, driver)?;
+                }
+            } else if let Some(driver) = driver {
+                let vf = resolve(
+                    self.facts,
+                    &Selector::Vf(super::goal::VfSelector {
+                        pf: Box::new(Selector::Address(address)),
+                        index,
+                    }),
+                )?;
+                let device = self.facts.device(vf).ok_or(SelectError::NoSuchFunction(vf))?;
+                self.bind(device, Some(VfIndex { pf: address, index }), Some(driver))?;
+            }
+        }
+        Ok(())
+    }
+
+    /// A virtual function has no carrier while its physical function is down.
+    fn link_up(&mut self, pf: &PciDevice) {
+        for interface in pf.usage.interfaces.known().into_iter().flatten() {
+            if interface.up == Fact::Known(true) {
+                self.plan.already.push(format!("{} of {} is up", interface.name, pf.address));
+            } else {
+                let (function, interface) = (pf.address, interface.name.clone());
+                self.push(Action::SetLink(SetLink { function, interface, up: true }), Some(pf));
+            }
+        }
+    }
+
+    fn bind_later(
+        &mut self,
+        vf: VfIndex,
+        function: PciAddress,
+        driver: Option<String>,
+    ) -> Result<(), PlanError> {
+        if driver.as_deref().is_some_and(is_vfio) && self.facts.iommu.dma_remapping == Fact::Known(false) {
+            return Err(no_iommu(function));
+        }
+        self.push(Action::BindDriver(BindDriver { function, vf: Some(vf), driver }), None);
+        Ok(())
+    }
+
+    fn bind(
+        &mut self,
+        device: &PciDevice,
+        vf: Option<VfIndex>,
+        driver: Option<String>,
+    ) -> Result<(), PlanError> {
+        let address = device.address;
+        let now = device.driver.known();
+        let passes = driver.as_deref().is_some_and(is_vfio);
+        if passes {
+            self.touch_group(device);
+        }
+        let already = match &driver {
+            Some(name) => now == Some(name),
+            None => device.driver_override == Fact::NotPresent && now.is_some_and(|now| !is_vfio(now)),
+        };
+        if already {
+            let now = now.map_or("", String::as_str);
+            self.plan.already.push(format!("{address} is bound to {now}"));
+            return Ok(());
+        }
+        if passes && device.iommu_group == Fact::NotPresent && !device.is_bridge() {
+            return Err(no_iommu(address));
+        }
+        let guard = self.guard();
+        let found = if passes { guard.against_passing(device) } else { guard.against_taking(device) };
+        self.objections.extend(found);
+        self.push(Action::BindDriver(BindDriver { function: address, vf, driver }), Some(device));
+        Ok(())
+    }
+
+    fn touch_group(&mut self, device: &PciDevice) {
+        let Some(group) = device.iommu_group.known().and_then(|id| self.facts.group(*id)) else { return };
+        if self.plan.groups.iter().any(|touched| touched.id == group.id) {
+            return;
+        }
+        let names = group.devices.known().cloned().unwrap_or_default();
+        let members = names.into_iter().map(|name| {
+            let address = name.parse::<PciAddress>().ok();
+            let found = address.and_then(|address| self.facts.device(address));
+            let role = match found {
+                Some(found) if self.taken.contains(&found.address) => Role::Asked,
+                Some(found) if found.is_bridge() => Role::Bridge,
+                _ if group.blockers.iter().any(|blocker| blocker.device == name) => Role::Allowed,
+                _ => Role::Free,
+            };
+            Member {
+                description: found.and_then(|found| {
+                    let parts = [found.vendor.as_deref(), found.device.as_deref()];
+                    let text = parts.into_iter().flatten().collect::<Vec<_>>().join(" ");
+                    (!text.is_empty()).then_some(text)
+                }),
+                driver: found.and_then(|found| found.driver.known().cloned()),
+                device: name,
+                role,
+            }
+        });
+        let members: Vec<_> = members.collect();
+        for member in members.iter().filter(|member| member.role == Role::Allowed) {
+            self.plan.warnings.push(format!(
+                "VFIO will not hand out group {} while {} has driver {}",
+                group.id,
+                member.device,
+                member.driver.as_deref().unwrap_or("of the host"),
+            ));
+        }
+        self.plan.groups.push(TouchedGroup { id: group.id, members });
+    }
+
+    fn finish(mut self) -> Result<Plan, PlanError> {
+        self.objections.sort();
+        self.objections.dedup();
+        let (standing, consented) = self.consents.divide(std::mem::take(&mut self.objections));
+        if !standing.is_empty() {
+            return Err(PlanError::Refused(standing));
+        }
+        self.plan.consented = consented;
+        Ok(self.plan)
+    }
+}
+
+fn no_iommu(subject: PciAddress) -> PlanError {
+    let reason = "no IOMMU translates for it, so it cannot be passed to a guest; switch VT-d or AMD-Vi on in the \
+                  firmware and in the kernel (`thruway probe` shows which is missing)";
+    PlanError::Impossible { subject, reason: reason.to_owned() }
+}
+
+/// Where virtual function `index` of `pf` will be.
+fn predicted(pf: PciAddress, sriov: &Sriov, index: u16) -> Option<PciAddress> {
+    let (offset, stride) = (*sriov.offset.known()?, *sriov.stride.known()?);
+    let distance = stride.checked_mul(index)?.checked_add(offset)?;
+    Some(PciAddress::from_requester_id(pf.domain, pf.requester_id().checked_add(distance)?))
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,142 @@
+//! Which steps come of which goal.
+
+use super::*;
+use crate::host;
+use crate::setup::action::BIND_LIMIT;
+use crate::setup::control::Control;
+use crate::setup::fake::{FakeKernel, NIC, NVME};
+
+fn goal(yaml: &str) -> Goal {
+    serde_json::from_value(serde_yaml::from_str(yaml).unwrap()).unwrap()
+}
+
+fn try_plan(kernel: &FakeKernel, yaml: &str) -> Result<Plan, PlanError> {
+    plan(&host::collect(kernel.source()), &goal(yaml), &Consents::default())
+}
+
+fn texts(kernel: &FakeKernel, yaml: &str) -> Vec<String> {
+    try_plan(kernel, yaml).unwrap().steps.into_iter().map(|step| step.text).collect()
+}
+
+fn invalid(kernel: &FakeKernel, yaml: &str) -> String {
+    match try_plan(kernel, yaml) {
+        Err(PlanError::Invalid(text)) => text,
+        other => panic!("{other:?}"),
+    }
+}
+
+#[test]
+fn virtual_functions_for_a_guest_are_made_in_order_and_the_others_stay_with_the_host() {
+    let found = texts(
+        &FakeKernel::usual(),
+        "sriov: [{pf: {address: '01:00.0'}, count: 2, vfs: [{index: 1, driver: vfio-pci}]}]",
+    );
+    assert_eq!(
+        found,
+        [
+            "bring eth0 of 0000:01:00.0 up",
+            "keep the kernel from probing drivers for new virtual functions of 0000:01:00.0",
+            "create 2 virtual functions of 0000:01:00.0",
+            "let the kernel probe drivers for new virtual functions of 0000:01:00.0",
+            "give 0000:01:10.0 (VF 0 of 0000:01:00.0) back to the driver that the kernel chooses",
+            "bind 0000:01:10.2 (VF 1 of 0000:01:00.0) to vfio-pci",
+        ]
+    );
+}
+
+#[test]
+fn virtual_functions_for_the_host_leave_autoprobe_alone() {
+    let found = texts(&FakeKernel::usual(), "sriov: [{pf: {address: '01:00.0'}, count: 1}]");
+    assert_eq!(found, ["bring eth0 of 0000:01:00.0 up", "create 1 virtual function of 0000:01:00.0"]);
+}
+
+#[test]
+fn another_count_goes_through_zero_and_the_same_count_is_dropped() {
+    let kernel = FakeKernel::usual();
+    kernel.write("/sys/bus/pci/devices/0000:01:00.0/sriov_numvfs", "2", BIND_LIMIT).unwrap();
+    kernel.set_link("eth0", true, BIND_LIMIT).unwrap();
+
+    let other = texts(&kernel, "sriov: [{pf: {address: '01:00.0'}, count: 3}]");
+    let same = try_plan(&kernel, "sriov: [{pf: {address: '01:00.0'}, count: 2}]").unwrap();
+
+    assert_eq!(
+        other,
+        ["destroy the virtual functions of 0000:01:00.0", "create 3 virtual functions of 0000:01:00.0"]
+    );
+    assert!(same.is_empty(), "{same:?}");
+    assert_eq!(same.already, ["eth0 of 0000:01:00.0 is up", "0000:01:00.0 has 2 virtual functions"]);
+}
+
+#[test]
+fn a_touched_group_names_every_member() {
+    let shared =
+        |function: crate::setup::fake::Function| crate::setup::fake::Function { group: 5, ..function };
+    let kernel = FakeKernel::new(&[shared(NIC), shared(NVME), shared(crate::setup::fake::BRIDGE)]);
+    let facts = host::collect(kernel.source());
+    let consents = Consents { allow: [NVME.address.parse().unwrap()].into(), ..Consents::default() };
+
+    let plan = plan(&facts, &goal("devices: [{select: {address: '01:00.0'}}]"), &consents).unwrap();
+
+    let [group] = &plan.groups[..] else { panic!("{:?}", plan.groups) };
+    let roles: Vec<_> = group.members.iter().map(|member| (member.device.as_str(), member.role)).collect();
+    assert_eq!(
+        roles,
+        [("0000:00:02.0", Role::Bridge), ("0000:01:00.0", Role::Asked), ("0000:02:00.0", Role::Allowed)]
+    );
+    assert_eq!(plan.consented.len(), 1);
+    assert!(plan.warnings[0].contains("0000:02:00.0"), "{:?}", plan.warnings);
+}
+
+#[test]
+fn goals_that_contradict_themselves_are_named() {
+    let kernel = FakeKernel::usual();
+    let pf = "pf: {address: '01:00.0'}";
+    for (yaml, part) in [
+        (format!("sriov: [{{{pf}, count: 1, vfs: [{{index: 1}}]}}]"), "above the count of 1"),
+        (format!("sriov: [{{{pf}, count: 1}}, {{{pf}, count: 2}}]"), "stands twice"),
+        (
+            format!("sriov: [{{{pf}, count: 1}}]\ndevices: [{{select: {{vf: {{{pf}, index: 4}}}}}}]"),
+            "virtual function 4",
+        ),
+        (
+            "devices: [{select: {address: '02:00.0'}}, {select: {address: '02:00.0'}, driver: nvme}]"
+                .to_owned(),
+            "different drivers",
+        ),
+        ("devices: [{select: {address: '02:00.0'}, driver: ../../x}]".to_owned(), "not the name of a driver"),
+        ("hugepages: [{size: 2MiB, count: 1}]".to_owned(), "cannot be set up yet"),
+    ] {
+        let text = invalid(&kernel, &yaml);
+        assert!(text.contains(part), "{text}");
+    }
+}
+
+#[test]
+fn a_host_without_iommu_is_told_what_is_missing() {
+    let kernel = FakeKernel::usual();
+    std::fs::remove_file(kernel.at("/sys/bus/pci/devices/0000:02:00.0/iommu_group")).unwrap();
+
+    let error = try_plan(&kernel, "devices: [{select: {address: '02:00.0'}}]").unwrap_err();
+
+    std::fs::remove_dir_all(kernel.at("/sys/class/iommu/dmar0")).unwrap();
+    let later = try_plan(
+        &kernel,
+        "sriov: [{pf: {address: '01:00.0'}, count: 1, vfs: [{index: 0, driver: vfio-pci}]}]",
+    )
+    .unwrap_err();
+
+    assert!(matches!(later, PlanError::Impossible { .. }), "{later}");
+    assert!(matches!(error, PlanError::Impossible { .. }), "{error}");
+    assert!(error.to_string().contains("VT-d or AMD-Vi"), "{error}");
+}
+
+#[test]
+fn functions_without_virtual_ones_or_a_driver_are_told_apart() {
+    let kernel = FakeKernel::usual();
+    let none = try_plan(&kernel, "sriov: [{pf: {address: '02:00.0'}, count: 1}]").unwrap_err();
+    kernel.write("/sys/bus/pci/devices/0000:01:00.0/driver/unbind", NIC.address, BIND_LIMIT).unwrap();
+    let driverless = try_plan(&kernel, "sriov: [{pf: {address: '01:00.0'}, count: 1}]").unwrap_err();
+
+    assert!(matches!(none, PlanError::Select(SelectError::NotPhysicalFunction(_))), "{none}");
+    assert!(driverless.to_string().contains("has no driver"), "{driverless}");
+}

@@ -1,0 +1,274 @@
+//! Takes back what was applied, newest step first.
+//!
+//! By compare and swap: what is there now must be what we left, or something on our own way to it; anything else is
+//! somebody else's doing (drift), and undo stops before it changes anything, unless told to go on. Idempotent: what was
+//! taken back before counts as done, so an undo that was killed is simply run again. Transactions of another boot are
+//! history: what they changed ended with that boot.
+
+use super::action::bind_driver::nobody_uses;
+use super::action::{ActionError, Change, Footprint, Standing};
+use super::apply::{Event, Executor, Left, chain, note};
+use super::journal::{Journal, JournalError, Record, RecordedStep, Transaction};
+use crate::host::fact::Fact;
+use crate::host::pci::PciDevice;
+use crate::host::{self, HostFacts};
+use crate::spec::pci::PciAddress;
+
+/// What to take back.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Which {
+    /// The newest transaction of which something is left.
+    Latest,
+    /// One transaction.
+    Id(u32),
+    /// All of them, newest first.
+    All,
+}
+
+/// What to do about changes that somebody else made to the same things.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum OnDrift {
+    /// Stop before anything is changed.
+    Stop,
+    /// Put back what was so before us.
+    Overwrite,
+}
+
+/// What was taken back.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Undone {
+    /// The transactions, in the order in which they were taken back.
+    pub transactions: Vec<u32>,
+    /// What was done.
+    pub steps: Vec<String>,
+}
+
+/// Why nothing, or not everything, was taken back.
+#[derive(Debug, thiserror::Error)]
+pub enum UndoError {
+    /// The journal cannot be used.
+    #[error(transparent)]
+    Journal(#[from] JournalError),
+    /// There is no such transaction, or nothing of it is left.
+    #[error(
+        "there is nothing to undo of transaction {0} in this boot; `thruway status` lists what is applied"
+    )]
+    NoSuch(u32),
+    /// A later transaction builds on it.
+    #[error("transaction {later} came after {id} and concerns {function} too; undo that first, or say --all")]
+    Under {
+        /// The transaction to be taken back.
+        id: u32,
+        /// The later one.
+        later: u32,
+        /// What both concern.
+        function: PciAddress,
+    },
+    /// Somebody else changed it since.
+    #[error(
+        "transaction {id} cannot be taken back: since it was to {step}, something else made it: {found}; --accept-drift puts back what was so before all of it"
+    )]
+    Drifted {
+        /// The transaction.
+        id: u32,
+        /// The step that is concerned.
+        step: String,
+        /// What is there.
+        found: String,
+    },
+    /// A guest or something of the host uses what would go.
+    #[error("transaction {id} cannot be taken back now")]
+    InUse {
+        /// The transaction.
+        id: u32,
+        /// What is used, and by whom.
+        #[source]
+        cause: ActionError,
+    },
+    /// What is there cannot be read, so nothing was changed.
+    #[error("transaction {id} cannot be judged")]
+    Unread {
+        /// The transaction.
+        id: u32,
+        /// What could not be read.
+        #[source]
+        cause: ActionError,
+    },
+    /// Some of it could not be taken back.
+    #[error("transaction {id} is not taken back in full")]
+    Left {
+        /// The transaction.
+        id: u32,
+        /// What is left.
+        left: Vec<Left>,
+    },
+    /// The user wanted to stop.
+    #[error("interrupted; run undo again to go on")]
+    Interrupted,
+}
+
+impl Executor<'_> {
+    /// Takes `which` back.
+    ///
+    /// # Errors
+    /// [`UndoError`]. Of a transaction with drift or in use nothing is changed; those that came before it in the order
+    /// (newer ones) are taken back.
+    pub fn undo(&self, which: Which, on_drift: OnDrift) -> Result<Undone, UndoError> {
+        let mut undone = Undone::default();
+        for transaction in choose(self.journal, self.boot_id, which)? {
+            self.undo_one(&transaction, on_drift, &mut undone)?;
+            undone.transactions.push(transaction.header.id);
+        }
+        Ok(undone)
+    }
+
+    fn undo_one(
+        &self,
+        transaction: &Transaction,
+        on_drift: OnDrift,
+        undone: &mut Undone,
+    ) -> Result<(), UndoError> {
+        let id = transaction.header.id;
+        self.look_first(transaction, on_drift)?;
+        let mut writer = self.journal.resume(self.lock, id)?;
+        let mut left = Vec::new();
+        let mut untouchable: Vec<Footprint> = Vec::new();
+        for RecordedStep { step, change, .. } in transaction.open_steps().rev() {
+            if (self.interrupted)() {
+                return Err(UndoError::Interrupted);
+            }
+            let footprint = change.footprint();
+            let result = if untouchable.iter().any(|other| footprint.touches(other)) {
+                Err("a later step on the same function is left".to_owned())
+            } else {
+                (self.observer)(Event::TakesBack(&change.describe_undo()));
+                note(Some(&mut writer), &Record::Undoing { step: *step });
+                match change.standing(self.control) {
+                    Ok(Standing::Before | Standing::Gone) => Ok(false),
+                    Ok(_) => change.take_back(self.control).map(|()| true).map_err(|error| {
+                        if let Some(pid) = error.pending_pid() {
+                            let reason = error.to_string();
+                            note(Some(&mut writer), &Record::Pending { step: *step, reason, pid });
+                        }
+                        chain(&error)
+                    }),
+                    Err(error) => Err(chain(&error)),
+                }
+            };
+            match result {
+                Ok(changed) => {
+                    note(Some(&mut writer), &Record::Undone { step: *step });
+                    let text = change.describe_undo();
+                    (self.observer)(Event::TookBack(&text));
+                    undone.steps.extend(changed.then_some(text));
+                }
+                Err(why) => {
+                    (self.observer)(Event::Left(&change.describe()));
+                    untouchable.push(footprint);
+                    left.push(Left { change: change.describe(), why });
+                }
+            }
+        }
+        if left.is_empty() { Ok(()) } else { Err(UndoError::Left { id, left }) }
+    }
+
+    /// Everything that would stop us half way, before the first write.
+    fn look_first(&self, transaction: &Transaction, on_drift: OnDrift) -> Result<(), UndoError> {
+        let id = transaction.header.id;
+        let facts = host::collect(self.control.source());
+        for (at, RecordedStep { change, .. }) in transaction.open_steps().enumerate() {
+            if transaction.open_steps().skip(at + 1).any(|later| later.change.supersedes(change)) {
+                continue; // it can be judged when the later one is taken back
+            }
+            let standing = change.standing(self.control).map_err(|cause| UndoError::Unread { id, cause })?;
+            match standing {
+                Standing::Before | Standing::Gone => continue,
+                Standing::Drifted(found) if on_drift == OnDrift::Stop => {
+                    return Err(UndoError::Drifted { id, step: change.describe(), found });
+                }
+                Standing::Drifted(_) | Standing::Applied | Standing::Between => {}
+            }
+            if let Some((function, name)) = change.downs() {
+                keeps_default_route(&facts, function, Some(name))
+                    .map_err(|cause| UndoError::InUse { id, cause })?;
+            }
+            for address in change.loses() {
+                let vfs = facts.device(address).and_then(|device| device.sriov.as_ref());
+                let vfs =
+                    vfs.into_iter().flat_map(|sriov| &sriov.vfs).filter_map(|vf| vf.address.known().copied());
+                let is_count = matches!(change, Change::VfCount(_));
+                // The physical function itself stays when its virtual ones go.
+                for lost in vfs.chain((!is_count).then_some(address)) {
+                    let Some(device) = facts.device(lost) else { continue };
+                    nobody_uses(device)
+                        .and_then(|()| keeps_default_route(&facts, lost, None))
+                        .map_err(|cause| UndoError::InUse { id, cause })?;
+                }
+            }
+        }
+        Ok(())
+    }
+}
+
+/// What [`Executor::undo`] would take back, newest first.
+///
+/// # Errors
+/// [`UndoError::NoSuch`], [`UndoError::Under`] or a [`JournalError`].
+pub fn choose(journal: &Journal, boot_id: &str, which: Which) -> Result<Vec<Transaction>, UndoError> {
+    let mut open = journal.transactions()?;
+    open.retain(|transaction| transaction.header.boot_id == boot_id && transaction.is_open());
+    match which {
+        Which::Latest => Ok(open.pop().into_iter().collect()),
+        Which::All => Ok(open.into_iter().rev().collect()),
+        Which::Id(id) => {
+            let at = open.iter().position(|transaction| transaction.header.id == id);
+            let later = open.split_off(at.ok_or(UndoError::NoSuch(id))?);
+            let Some((transaction, later)) = later.split_first() else { return Err(UndoError::NoSuch(id)) };
+            for other in later.iter().rev() {
+                if let Some(function) = common(transaction, other) {
+                    return Err(UndoError::Under { id, later: other.header.id, function });
+                }
+            }
+            Ok(vec![transaction.clone()])
+        }
+    }
+}
+
+/// Fails if this host's only default route leads over `function`: over its interface `name`, or over any. One of several
+/// may go: an interface that we brought up gets one by itself where a router announces it.
+fn keeps_default_route(
+    facts: &HostFacts,
+    function: PciAddress,
+    name: Option<&str>,
+) -> Result<(), ActionError> {
+    let over = |device: &PciDevice, name: Option<&str>| {
+        let interfaces = device.usage.interfaces.known().into_iter().flatten();
+        let mut carrying = interfaces.filter(|interface| {
+            interface.default_route == Fact::Known(true) && name.is_none_or(|name| interface.name == name)
+        });
+        carrying.next().map(|interface| interface.name.clone())
+    };
+    let Some(name) = facts.device(function).and_then(|device| over(device, name)) else { return Ok(()) };
+    let mut others = facts.pci.functions().iter().filter(|device| device.address != function);
+    if others.any(|device| over(device, None).is_some()) {
+        return Ok(());
+    }
+    let by = format!("the only default route of this host leads over {name} now");
+    Err(ActionError::InUse { subject: function, by })
+}
+
+/// A function that keeps `transaction` under `later`.
+fn common(transaction: &Transaction, later: &Transaction) -> Option<PciAddress> {
+    let footprints =
+        |of: &Transaction| of.open_steps().map(|step| step.change.footprint()).collect::<Vec<_>>();
+    let later = footprints(later);
+    footprints(transaction).into_iter().find_map(|mine| {
+        let over = later.iter().find(|other| mine.is_under(other))?;
+        mine.changes
+            .into_iter()
+            .find(|function| over.changes.contains(function) || over.needs.contains(function))
+    })
+}
+
+#[cfg(test)]
+mod tests;

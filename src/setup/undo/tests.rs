@@ -1,0 +1,291 @@
+//! What undo refuses, what it repeats, and who comes first.
+
+use std::cell::Cell;
+
+use super::*;
+use crate::setup::action::BIND_LIMIT;
+use crate::setup::apply::{Applied, ApplyError};
+use crate::setup::control::Control;
+use crate::setup::fake::{BOOT, FakeKernel, NVME, memory_dir};
+use crate::setup::goal::Goal;
+use crate::setup::guard::Consents;
+use crate::setup::journal::Journal;
+use crate::setup::plan::plan;
+use crate::setup::status::{Now, status};
+
+struct Site {
+    kernel: FakeKernel,
+    run: tempfile::TempDir,
+}
+
+const VFS: &str = "sriov: [{pf: {address: '01:00.0'}, count: 2, autoprobe: false}]";
+const VF0: &str = "devices: [{select: {vf: {pf: {address: '01:00.0'}, index: 0}}}]";
+const DISK: &str = "devices: [{select: {address: '02:00.0'}}]";
+
+impl Site {
+    fn new() -> Self {
+        Self { kernel: FakeKernel::usual(), run: memory_dir() }
+    }
+
+    fn journal(&self) -> Journal {
+        Journal::open_or_create(&self.run.path().join("thruway")).unwrap()
+    }
+
+    fn with<T>(&self, boot_id: &str, work: impl FnOnce(&Executor<'_>) -> T) -> T {
+        let journal = self.journal();
+        let lock = journal.lock(BIND_LIMIT, |_| {}).unwrap();
+        work(&Executor {
+            control: &self.kernel,
+            journal: &journal,
+            lock: &lock,
+            boot_id,
+            interrupted: &|| false,
+            observer: &|_| {},
+        })
+    }
+
+    fn apply(&self, yaml: &str) -> Result<Applied, ApplyError> {
+        let goal: Goal = serde_json::from_value(serde_yaml::from_str(yaml).unwrap()).unwrap();
+        let plan = plan(&host::collect(self.kernel.source()), &goal, &Consents::default()).unwrap();
+        self.with(BOOT, |executor| executor.apply(&plan, &Consents::default(), &[]))
+    }
+
+    fn undo(&self, which: Which, on_drift: OnDrift) -> Result<Undone, UndoError> {
+        self.with(BOOT, |executor| executor.undo(which, on_drift))
+    }
+
+    fn set_count(&self, count: &str) {
+        self.kernel.write("/sys/bus/pci/devices/0000:01:00.0/sriov_numvfs", count, BIND_LIMIT).unwrap();
+    }
+}
+
+#[test]
+fn what_a_later_transaction_builds_on_is_kept_and_that_one_is_named() {
+    let site = Site::new();
+    let before = site.kernel.snapshot();
+    site.apply(VFS).unwrap();
+    site.apply(VF0).unwrap();
+    site.apply(DISK).unwrap();
+
+    let under = site.undo(Which::Id(1), OnDrift::Stop).unwrap_err();
+
+    assert!(matches!(under, UndoError::Under { id: 1, later: 2, .. }), "{under}");
+    assert_eq!(site.undo(Which::Id(3), OnDrift::Stop).unwrap().transactions, [3]);
+    assert_eq!(site.undo(Which::Id(2), OnDrift::Stop).unwrap().transactions, [2]);
+    assert_eq!(site.undo(Which::Id(1), OnDrift::Stop).unwrap().transactions, [1]);
+    assert_eq!(site.kernel.snapshot(), before);
+    assert!(matches!(site.undo(Which::Id(1), OnDrift::Stop), Err(UndoError::NoSuch(1))));
+}
+
+#[test]
+fn independent_transactions_are_undone_in_any_order_and_all_newest_first() {
+    let site = Site::new();
+    let before = site.kernel.snapshot();
+    for yaml in [VFS, DISK, VF0] {
+        site.apply(yaml).unwrap();
+    }
+    assert_eq!(site.undo(Which::Id(2), OnDrift::Stop).unwrap().transactions, [2]);
+    assert_eq!(site.undo(Which::All, OnDrift::Stop).unwrap().transactions, [3, 1]);
+    assert_eq!(site.kernel.snapshot(), before);
+}
+
+#[test]
+fn drift_stops_undo_before_it_changes_anything() {
+    let site = Site::new();
+    let before = site.kernel.snapshot();
+    site.apply(VFS).unwrap();
+    site.set_count("0");
+    site.set_count("1");
+    let drifted = site.kernel.snapshot();
+
+    let error = site.undo(Which::Latest, OnDrift::Stop).unwrap_err();
+    let left_alone = site.kernel.snapshot();
+    site.undo(Which::Latest, OnDrift::Overwrite).unwrap();
+
+    assert!(matches!(&error, UndoError::Drifted { found, .. } if found == "1 virtual functions"), "{error}");
+    assert_eq!(left_alone, drifted);
+    assert_eq!(site.kernel.snapshot(), before);
+}
+
+#[test]
+fn another_device_at_the_address_is_drift() {
+    let site = Site::new();
+    site.apply(DISK).unwrap();
+    site.kernel.put("/sys/bus/pci/devices/0000:02:00.0/device", "0x9999");
+
+    let error = site.undo(Which::Latest, OnDrift::Stop).unwrap_err();
+
+    assert!(
+        matches!(&error, UndoError::Drifted { found, .. } if found.contains("another device")),
+        "{error}"
+    );
+}
+
+#[test]
+fn virtual_functions_under_a_guest_are_kept_and_the_process_is_named() {
+    let site = Site::new();
+    let before = site.kernel.snapshot();
+    site.apply(VFS).unwrap();
+    site.apply(VF0).unwrap();
+    site.kernel.open("0000:01:10.0");
+    let held = site.kernel.snapshot();
+
+    let error = site.undo(Which::All, OnDrift::Overwrite).unwrap_err();
+
+    assert!(
+        matches!(&error, UndoError::InUse { cause, .. } if cause.to_string().contains("process 4711")),
+        "{error}"
+    );
+    assert_eq!(site.kernel.snapshot(), held);
+    site.kernel.close("0000:01:10.0");
+    site.undo(Which::All, OnDrift::Stop).unwrap();
+    site.kernel.trouble(None);
+    let mut after = site.kernel.snapshot();
+    after.retain(|path, _| !path.starts_with("proc/4711"));
+    assert_eq!(after, before);
+}
+
+#[test]
+fn a_link_that_carries_the_default_route_by_now_is_not_brought_down() {
+    let site = Site::new();
+    site.apply(VFS).unwrap();
+    let head = "Iface Destination Gateway Flags RefCnt Use Metric Mask";
+    site.kernel.put("/proc/net/route", &format!("{head}\neth0 00000000 0202000A 0003 0 0 0 00000000"));
+    let applied = site.kernel.snapshot();
+
+    let error = site.undo(Which::All, OnDrift::Overwrite).unwrap_err();
+
+    assert!(
+        matches!(&error, UndoError::InUse { cause, .. } if cause.to_string().contains("eth0")),
+        "{error}"
+    );
+    assert_eq!(site.kernel.snapshot(), applied);
+}
+
+#[test]
+fn what_cannot_be_written_down_is_not_done() {
+    let site = Site::new();
+    let before = site.kernel.snapshot();
+    let goal: Goal = serde_json::from_value(serde_yaml::from_str(VFS).unwrap()).unwrap();
+    let plan = plan(&host::collect(site.kernel.source()), &goal, &Consents::default()).unwrap();
+    let journal = site.journal();
+    let lock = journal.lock(BIND_LIMIT, |_| {}).unwrap();
+    std::fs::remove_dir_all(site.run.path().join("thruway")).unwrap();
+    site.kernel.trouble(None);
+
+    let error = Executor {
+        control: &site.kernel,
+        journal: &journal,
+        lock: &lock,
+        boot_id: BOOT,
+        interrupted: &|| false,
+        observer: &|_| {},
+    }
+    .apply(&plan, &Consents::default(), &[])
+    .unwrap_err();
+
+    assert!(matches!(error, ApplyError::Journal(_)), "{error}");
+    assert_eq!((site.kernel.writes(), site.kernel.snapshot()), (0, before));
+}
+
+#[test]
+fn transactions_of_another_boot_are_history() {
+    let site = Site::new();
+    site.apply(DISK).unwrap();
+    let applied = site.kernel.snapshot();
+
+    let undone = site.with("another-boot", |executor| executor.undo(Which::All, OnDrift::Stop)).unwrap();
+    let found = status(&site.kernel, &site.journal(), "another-boot").unwrap();
+
+    assert_eq!(undone, Undone::default());
+    assert_eq!(site.kernel.snapshot(), applied);
+    assert_eq!((found.transactions.len(), found.history), (0, 1));
+}
+
+#[test]
+fn an_interrupted_undo_is_continued_by_the_next() {
+    let site = Site::new();
+    let before = site.kernel.snapshot();
+    site.apply(VFS).unwrap();
+    let journal = site.journal();
+    let asked = Cell::new(0);
+
+    let lock = journal.lock(BIND_LIMIT, |_| {}).unwrap();
+    let error = Executor {
+        control: &site.kernel,
+        journal: &journal,
+        lock: &lock,
+        boot_id: BOOT,
+        interrupted: &|| asked.replace(asked.get() + 1) == 1,
+        observer: &|_| {},
+    }
+    .undo(Which::All, OnDrift::Stop)
+    .unwrap_err();
+    drop(lock);
+
+    assert!(matches!(error, UndoError::Interrupted));
+    assert_ne!(site.kernel.snapshot(), before);
+    site.undo(Which::All, OnDrift::Stop).unwrap();
+    assert_eq!(site.kernel.snapshot(), before);
+}
+
+#[test]
+fn an_interrupted_apply_leaves_the_state_before() {
+    let site = Site::new();
+    let before = site.kernel.snapshot();
+    let goal: Goal = serde_json::from_value(serde_yaml::from_str(VFS).unwrap()).unwrap();
+    let plan = plan(&host::collect(site.kernel.source()), &goal, &Consents::default()).unwrap();
+    let journal = site.journal();
+    let lock = journal.lock(BIND_LIMIT, |_| {}).unwrap();
+    let asked = Cell::new(0);
+
+    let error = Executor {
+        control: &site.kernel,
+        journal: &journal,
+        lock: &lock,
+        boot_id: BOOT,
+        interrupted: &|| asked.replace(asked.get() + 1) == 2,
+        observer: &|_| {},
+    }
+    .apply(&plan, &Consents::default(), &[])
+    .unwrap_err();
+
+    assert!(matches!(&error, ApplyError::Interrupted { left } if left.is_empty()), "{error}");
+    assert_eq!(site.kernel.snapshot(), before);
+}
+
+#[test]
+fn status_tells_applied_drifted_and_gone_apart() {
+    let site = Site::new();
+    site.apply(VFS).unwrap();
+    site.apply(VF0).unwrap();
+    let now = |site: &Site| -> Vec<Now> {
+        let found = status(&site.kernel, &site.journal(), BOOT).unwrap();
+        found.transactions.into_iter().flat_map(|one| one.steps).map(|step| step.now).collect()
+    };
+
+    let applied = now(&site);
+    site.set_count("0");
+    site.set_count("1");
+    let drifted = now(&site);
+
+    assert_eq!(applied, [Now::Applied, Now::Applied, Now::Applied, Now::Applied]);
+    // The function is there again, without the driver.
+    assert_eq!(
+        drifted,
+        [Now::Applied, Now::Applied, Now::Drifted("1 virtual functions".to_owned()), Now::Before]
+    );
+}
+
+#[test]
+fn a_device_that_was_exchanged_after_the_plan_is_not_touched() {
+    let site = Site::new();
+    let goal: Goal = serde_json::from_value(serde_yaml::from_str(DISK).unwrap()).unwrap();
+    let plan = plan(&host::collect(site.kernel.source()), &goal, &Consents::default()).unwrap();
+    site.kernel.put("/sys/bus/pci/devices/0000:02:00.0/device", "0x9999");
+
+    let error = site.with(BOOT, |executor| executor.apply(&plan, &Consents::default(), &[])).unwrap_err();
+
+    assert!(matches!(&error, ApplyError::Failed { left, .. } if left.is_empty()), "{error}");
+    assert_eq!(site.kernel.driver(NVME.address).as_deref(), Some("nvme"));
+}

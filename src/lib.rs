@@ -38,3 +38,4 @@ pub mod host;
 pub mod setup;
 pub mod spec;
 pub mod sys;
+pub mod vmm;

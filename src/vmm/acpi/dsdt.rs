@@ -1,0 +1,201 @@
+//! DSDT: what cannot be found by probing: the PCI host bridge with its windows and interrupt wiring, the serial port, the
+//! panic port, the clock, and how to power off. ACPI 6.5, chapters 5 and 6; PCI Firmware Specification 3.3, 4.5.
+
+use acpi_tables::Aml;
+use acpi_tables::aml::{
+    AddressSpace, AddressSpaceCacheable, And, Arg, CreateDWordField, Device, EISAName, Equal, IO, If,
+    Interrupt, Memory32Fixed, Method, Name, ONE, Package, PackageBuilder, Path, ResourceTemplate, Return,
+    Scope, Store, Uuid, ZERO,
+};
+
+use crate::spec::acpi::SLP_TYP_S5;
+use crate::vmm::acpi::{Platform, aml, table};
+use crate::vmm::chipset::{pvpanic, rtc, serial};
+use crate::vmm::layout;
+use crate::vmm::pci::root::Windows;
+
+/// First I/O APIC input of the PCI interrupt wiring, and how many there are.
+const INTX_BASE: u32 = 16;
+const INTX_COUNT: u32 = 8;
+
+/// The I/O APIC input of pin `pin` (0 is INTA#) of device `device`: spread over inputs 16 to 23, neighbours apart.
+#[must_use]
+pub fn intx_gsi(device: u8, pin: u8) -> u32 {
+    INTX_BASE + (u32::from(device) + u32::from(pin)) % INTX_COUNT
+}
+
+/// The DSDT of `platform`.
+pub(super) fn build(platform: &Platform) -> Vec<u8> {
+    let mut body = Vec::new();
+    body.extend(soft_off());
+    let mut devices = vec![host_bridge(platform), motherboard(), serial_port(), clock()];
+    if platform.pvpanic {
+        devices.push(panic_port());
+    }
+    let devices: Vec<Raw> = devices.into_iter().map(Raw).collect();
+    let children = devices.iter().map(|device| device as &dyn Aml).collect();
+    body.extend(aml(&Scope::new(Path::new("_SB_"), children)));
+    table(*b"DSDT", 2, &body)
+}
+
+/// Bytes that were generated before.
+struct Raw(Vec<u8>);
+
+impl Aml for Raw {
+    fn to_aml_bytes(&self, sink: &mut dyn acpi_tables::AmlSink) {
+        sink.vec(&self.0);
+    }
+}
+
+/// `\_S5`: what to write into SLP_TYP (7.4.2).
+fn soft_off() -> Vec<u8> {
+    let values = Package::new(vec![&SLP_TYP_S5, &ZERO, &ZERO, &ZERO]);
+    aml(&Name::new(Path::new("_S5_"), &values))
+}
+
+fn host_bridge(platform: &Platform) -> Vec<u8> {
+    let Windows { pio, mmio32, mmio64 } = &platform.windows;
+    let word = |value: u64| u16::try_from(value).unwrap_or(u16::MAX);
+    let dword = |value: u64| u32::try_from(value).unwrap_or(u32::MAX);
+    let buses = AddressSpace::new_bus_number(0u16, layout::LAST_BUS.into());
+    // The host bridge consumes its own ports; ISA devices lie below the I/O window.
+    let config_ports = IO::new(0xCF8, 0xCF8, 1, 8);
+    let isa_low = AddressSpace::new_io(0u16, 0x0CF7, None);
+    let isa_high = AddressSpace::new_io(0x0D00u16, 0x0FFF, None);
+    let ports = AddressSpace::new_io(word(pio.start), word(pio.end.saturating_sub(1)), None);
+    let low = AddressSpace::new_memory(
+        AddressSpaceCacheable::NotCacheable,
+        true,
+        dword(mmio32.start),
+        dword(mmio32.end.saturating_sub(1)),
+        None,
+    );
+    let mut resources: Vec<&dyn Aml> = vec![&buses, &config_ports, &isa_low, &isa_high, &ports, &low];
+    let high = AddressSpace::new_memory(
+        AddressSpaceCacheable::NotCacheable,
+        true,
+        mmio64.start,
+        mmio64.end.saturating_sub(1),
+        None,
+    );
+    if !mmio64.is_empty() {
+        resources.push(&high);
+    }
+    let routes = interrupt_routes(&platform.interrupt_devices);
+    aml(&Device::new(
+        Path::new("PCI0"),
+        vec![
+            &Name::new(Path::new("_HID"), &EISAName::new("PNP0A08")),
+            &Name::new(Path::new("_CID"), &EISAName::new("PNP0A03")),
+            &Name::new(Path::new("_UID"), &ZERO),
+            &Name::new(Path::new("_SEG"), &ZERO),
+            &Name::new(Path::new("_BBN"), &ZERO),
+            &Name::new(Path::new("_CCA"), &ONE),
+            &Name::new(Path::new("_CRS"), &ResourceTemplate::new(resources)),
+            &Name::new(Path::new("_PRT"), &routes),
+            &control_method(),
+        ],
+    ))
+}
+
+/// `_PRT`: fixed wiring, one entry for each pin of each device (6.2.13).
+fn interrupt_routes(devices: &[u8]) -> PackageBuilder {
+    const ANY_FUNCTION: u32 = 0xFFFF;
+    let mut routes = PackageBuilder::new();
+    for device in devices {
+        for pin in 0..4 {
+            let address = u32::from(*device) << 16 | ANY_FUNCTION;
+            let gsi = intx_gsi(*device, pin);
+            routes.add_element(&Package::new(vec![&address, &pin, &ZERO, &gsi]));
+        }
+    }
+    routes
+}
+
+/// `_OSC`: the operating system may control everything that it asks for of PCI Express (PCI Firmware 3.3, 4.5.1); this
+/// firmware does nothing with it that would collide.
+fn control_method() -> Raw {
+    const PCI_HOST_BRIDGE: &str = "33db4d5b-1ff7-401c-9657-7441c03dd766";
+    /// Native hot plug, SHPC, PME, AER, capability structure, LTR.
+    const GRANTED: u32 = 0b11_1111;
+    const UNRECOGNIZED_UUID: u32 = 1 << 2;
+    let status = Path::new("CDW1");
+    let control = Path::new("CDW3");
+    let uuid = Uuid::new(PCI_HOST_BRIDGE);
+    let is_pci = Equal::new(&Arg(0), &uuid);
+    let status_at = 0u32;
+    let control_at = 8u32;
+    Raw(aml(&Method::new(
+        Path::new("_OSC"),
+        4,
+        true,
+        vec![
+            &CreateDWordField::new(&status, &Arg(3), &status_at),
+            &If::new(
+                &is_pci,
+                vec![
+                    &CreateDWordField::new(&control, &Arg(3), &control_at),
+                    &And::new(&control, &control, &GRANTED),
+                    &Return::new(&Arg(3)),
+                ],
+            ),
+            &Store::new(&status, &UNRECOGNIZED_UUID),
+            &Return::new(&Arg(3)),
+        ],
+    )))
+}
+
+/// Addresses that no device driver may claim: memory-mapped configuration space and the power management ports.
+fn motherboard() -> Vec<u8> {
+    let dword = |value: u64| u32::try_from(value).unwrap_or(u32::MAX);
+    let ecam =
+        Memory32Fixed::new(true, dword(layout::ECAM.start), dword(layout::ECAM.end - layout::ECAM.start));
+    let power = IO::new(layout::PM_BASE, layout::PM_BASE, 1, 0x10);
+    aml(&Device::new(
+        Path::new("MBRD"),
+        vec![
+            &Name::new(Path::new("_HID"), &EISAName::new("PNP0C02")),
+            &Name::new(Path::new("_UID"), &ZERO),
+            &Name::new(Path::new("_CRS"), &ResourceTemplate::new(vec![&ecam, &power])),
+        ],
+    ))
+}
+
+fn serial_port() -> Vec<u8> {
+    let ports = IO::new(serial::COM1, serial::COM1, 1, 8);
+    let interrupt = Interrupt::new(true, true, false, false, serial::COM1_GSI);
+    aml(&Device::new(
+        Path::new("COM1"),
+        vec![
+            &Name::new(Path::new("_HID"), &EISAName::new("PNP0501")),
+            &Name::new(Path::new("_UID"), &ONE),
+            &Name::new(Path::new("_CRS"), &ResourceTemplate::new(vec![&ports, &interrupt])),
+        ],
+    ))
+}
+
+/// The clock has no interrupt: it tells the time and wakes nobody.
+fn clock() -> Vec<u8> {
+    let ports = IO::new(rtc::INDEX_PORT, rtc::INDEX_PORT, 1, 2);
+    aml(&Device::new(
+        Path::new("RTC_"),
+        vec![
+            &Name::new(Path::new("_HID"), &EISAName::new("PNP0B00")),
+            &Name::new(Path::new("_CRS"), &ResourceTemplate::new(vec![&ports])),
+        ],
+    ))
+}
+
+fn panic_port() -> Vec<u8> {
+    /// Present, enabled, shown, functioning.
+    const STATUS: u8 = 0xF;
+    let port = IO::new(pvpanic::PORT, pvpanic::PORT, 1, 1);
+    aml(&Device::new(
+        Path::new("PEVT"),
+        vec![
+            &Name::new(Path::new("_HID"), &"QEMU0001"),
+            &Name::new(Path::new("_STA"), &STATUS),
+            &Name::new(Path::new("_CRS"), &ResourceTemplate::new(vec![&port])),
+        ],
+    ))
+}

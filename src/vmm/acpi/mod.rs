@@ -1,0 +1,132 @@
+//! ACPI tables, made from what was built, and their place in guest memory.
+//!
+//! One file per table; this one chains them: root pointer → XSDT → FADT (→ FACS, DSDT), MADT, MCFG. ACPI 6.5, chapter
+//! 5. All lie in the BIOS area below 1 MiB, where an operating system that got no pointer finds them by itself.
+
+pub mod dsdt;
+pub mod fadt;
+pub mod madt;
+pub mod mcfg;
+
+use acpi_tables::Aml;
+use acpi_tables::rsdp::Rsdp;
+use acpi_tables::sdt::Sdt;
+
+use crate::vmm::layout;
+use crate::vmm::memory::{AccessError, GuestMemory};
+use crate::vmm::pci::root::Windows;
+
+const OEM_ID: [u8; 6] = *b"THRWAY";
+const OEM_TABLE_ID: [u8; 8] = *b"THRUWAY ";
+const OEM_REVISION: u32 = 1;
+
+/// What of the machine the tables describe.
+#[derive(Debug, Clone)]
+pub struct Platform {
+    /// Number of vCPUs; their APIC IDs are 0 to `cpus - 1`.
+    pub cpus: u8,
+    /// Where BARs lie.
+    pub windows: Windows,
+    /// Device numbers on bus 0 that have a function with an interrupt pin.
+    pub interrupt_devices: Vec<u8>,
+    /// Whether the panic port is there.
+    pub pvpanic: bool,
+}
+
+/// The tables cannot be placed.
+#[derive(Debug, thiserror::Error)]
+pub enum AcpiError {
+    /// They are larger than the area.
+    #[error("the ACPI tables have {size} bytes, {room} are available")]
+    TooLarge {
+        /// Their size in bytes.
+        size: u64,
+        /// Size of the area in bytes.
+        room: u64,
+    },
+    /// They cannot be written.
+    #[error("cannot write the ACPI tables")]
+    Write(#[from] AccessError),
+}
+
+/// The tables as one block of bytes, ready to be written again at each reset.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Tables {
+    bytes: Vec<u8>,
+}
+
+/// Lays tables out one after the other, behind the root pointer.
+struct Area {
+    bytes: Vec<u8>,
+}
+
+impl Area {
+    /// Appends `table` at the next multiple of 64 bytes (what the FACS needs, 5.2.10); its guest-physical address.
+    fn place(&mut self, table: &[u8]) -> u64 {
+        const ALIGNMENT: usize = 64;
+        self.bytes.resize(self.bytes.len().next_multiple_of(ALIGNMENT), 0);
+        let address = layout::ACPI_TABLES.start + self.bytes.len() as u64;
+        self.bytes.extend_from_slice(table);
+        address
+    }
+}
+
+/// A table with the standard header (5.2.6) and `body` behind it.
+fn table(signature: [u8; 4], revision: u8, body: &[u8]) -> Vec<u8> {
+    const HEADER: u32 = 36;
+    let mut table = Sdt::new(signature, HEADER, revision, OEM_ID, OEM_TABLE_ID, OEM_REVISION);
+    table.append_slice(body);
+    table.as_slice().to_vec()
+}
+
+/// What an object looks like as bytes.
+fn aml(object: &dyn Aml) -> Vec<u8> {
+    let mut bytes = Vec::new();
+    object.to_aml_bytes(&mut bytes);
+    bytes
+}
+
+impl Tables {
+    /// All tables of `platform`.
+    ///
+    /// # Errors
+    /// [`AcpiError::TooLarge`].
+    pub fn build(platform: &Platform) -> Result<Self, AcpiError> {
+        let mut area = Area { bytes: vec![0; Rsdp::len()] };
+        let facs = area.place(&fadt::facs());
+        let dsdt = area.place(&dsdt::build(platform));
+        let tables = [
+            area.place(&fadt::build(facs, dsdt)),
+            area.place(&madt::build(platform.cpus)),
+            area.place(&mcfg::build()),
+        ];
+        let entries: Vec<u8> = tables.into_iter().flat_map(u64::to_le_bytes).collect();
+        let xsdt = area.place(&table(*b"XSDT", 1, &entries));
+        let rsdp = aml(&Rsdp::new(OEM_ID, xsdt));
+        for (byte, source) in area.bytes.iter_mut().zip(rsdp) {
+            *byte = source;
+        }
+        let (size, room) = (area.bytes.len() as u64, layout::ACPI_TABLES.end - layout::ACPI_TABLES.start);
+        if size > room {
+            return Err(AcpiError::TooLarge { size, room });
+        }
+        Ok(Self { bytes: area.bytes })
+    }
+
+    /// Guest-physical address of the root pointer.
+    #[must_use]
+    pub fn root_pointer(&self) -> u64 {
+        layout::ACPI_TABLES.start
+    }
+
+    /// Puts the tables into guest memory.
+    ///
+    /// # Errors
+    /// [`AcpiError::Write`] if the area is no RAM.
+    pub fn write(&self, memory: &GuestMemory) -> Result<(), AcpiError> {
+        Ok(memory.write(layout::ACPI_TABLES.start, &self.bytes)?)
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,139 @@
+//! Structure and checksums of all tables; the compiler's opinion is asked in the integration tests.
+
+use super::*;
+
+fn platform() -> Platform {
+    Platform {
+        cpus: 4,
+        windows: Windows { pio: layout::PIO, mmio32: layout::MMIO32, mmio64: layout::mmio64(1 << 30, 39) },
+        interrupt_devices: (1..32).collect(),
+        pvpanic: true,
+    }
+}
+
+fn tables() -> Vec<u8> {
+    Tables::build(&platform()).unwrap().bytes
+}
+
+fn u32_at(data: &[u8], offset: usize) -> u32 {
+    u32::from_le_bytes(data[offset..offset + 4].try_into().unwrap())
+}
+
+fn u64_at(data: &[u8], offset: usize) -> u64 {
+    u64::from_le_bytes(data[offset..offset + 8].try_into().unwrap())
+}
+
+/// The table at guest-physical `address`.
+fn at(data: &[u8], address: u64) -> &[u8] {
+    let start = usize::try_from(address - layout::ACPI_TABLES.start).unwrap();
+    let length = usize::try_from(u32_at(data, start + 4)).unwrap();
+    &data[start..start + length]
+}
+
+fn sum(data: &[u8]) -> u8 {
+    data.iter().fold(0, |sum, byte| sum.wrapping_add(*byte))
+}
+
+fn find(data: &[u8], signature: &[u8; 4]) -> Vec<u8> {
+    let xsdt = at(data, u64_at(data, 24));
+    xsdt[36..]
+        .chunks_exact(8)
+        .map(|entry| at(data, u64_at(entry, 0)))
+        .find(|table| table.starts_with(signature))
+        .unwrap()
+        .to_vec()
+}
+
+#[test]
+fn every_table_is_reached_from_the_root_pointer_and_sums_to_zero() {
+    let data = tables();
+    assert_eq!(&data[..8], b"RSD PTR ");
+    assert_eq!((sum(&data[..20]), sum(&data[..36])), (0, 0));
+    let xsdt = at(&data, u64_at(&data, 24));
+    assert_eq!((&xsdt[..4], sum(xsdt)), (&b"XSDT"[..], 0));
+    for signature in [b"FACP", b"APIC", b"MCFG"] {
+        assert_eq!(sum(&find(&data, signature)), 0);
+    }
+    let fadt = find(&data, b"FACP");
+    let dsdt = at(&data, u64_at(&fadt, 140));
+    assert_eq!((&dsdt[..4], sum(dsdt)), (&b"DSDT"[..], 0));
+    assert_eq!(u64::from(u32_at(&fadt, 40)), u64_at(&fadt, 140), "both pointers to the DSDT agree");
+    let facs = u64::from(u32_at(&fadt, 36));
+    assert_eq!((&at(&data, facs)[..4], facs % 64), (&b"FACS"[..], 0));
+}
+
+#[test]
+fn the_fixed_hardware_lies_where_the_power_device_answers() {
+    let fadt = find(&tables(), b"FACP");
+    assert_eq!(fadt.len(), 276);
+    assert_eq!((u32_at(&fadt, 56), u32_at(&fadt, 64), u32_at(&fadt, 76)), (0x600, 0x604, 0x608));
+    // Generic addresses: system I/O space, width in bits, address.
+    assert_eq!((fadt[148], fadt[149], u64_at(&fadt, 152)), (1, 32, 0x600));
+    assert_eq!((fadt[172], fadt[173], u64_at(&fadt, 176)), (1, 16, 0x604));
+    assert_eq!((fadt[208], fadt[209], u64_at(&fadt, 212)), (1, 32, 0x608));
+    assert_eq!((fadt[116], u64_at(&fadt, 120), fadt[128]), (1, 0x64, 0xFE));
+}
+
+#[test]
+fn the_madt_lists_every_cpu_and_the_timers_override() {
+    let madt = find(&tables(), b"APIC");
+    let (mut offset, mut found) = (44, Vec::new());
+    while offset < madt.len() {
+        let length = usize::from(madt[offset + 1]);
+        found.push(madt[offset..offset + length].to_vec());
+        offset += length;
+    }
+    assert_eq!(
+        found.iter().filter(|entry| entry[0] == 0).map(|entry| entry[3]).collect::<Vec<_>>(),
+        [0, 1, 2, 3]
+    );
+    assert!(found.contains(&vec![2, 10, 0, 0, 2, 0, 0, 0, 0, 0]), "ISA 0 is GSI 2");
+}
+
+#[test]
+fn every_pin_is_wired_to_an_input_of_the_io_apic_above_the_isa_ones() {
+    for device in 0..32 {
+        let gsis: Vec<u32> = (0..4).map(|pin| dsdt::intx_gsi(device, pin)).collect();
+        assert!(gsis.iter().all(|gsi| (16..24).contains(gsi)));
+        assert!(gsis.windows(2).all(|pair| pair[0] != pair[1]));
+    }
+}
+
+#[test]
+fn the_tables_of_the_largest_machine_fit() {
+    let largest = Platform { cpus: 8, ..platform() };
+    assert!(Tables::build(&largest).unwrap().bytes.len() < 0x2_0000);
+}
+
+/// Asks ACPICA's own disassembler, and compiles what it printed again. Needs `iasl` (Debian: acpica-tools) in PATH.
+#[test]
+fn acpica_understands_every_table() {
+    use std::process::Command;
+    let data = tables();
+    let fadt = find(&data, b"FACP");
+    let directory = tempfile::tempdir().unwrap();
+    let named = [
+        ("dsdt", at(&data, u64_at(&fadt, 140)).to_vec()),
+        ("facp", fadt),
+        ("apic", find(&data, b"APIC")),
+        ("mcfg", find(&data, b"MCFG")),
+    ];
+    for (name, table) in named {
+        std::fs::write(directory.path().join(format!("{name}.dat")), table).unwrap();
+        let iasl =
+            |arguments: &[&str]| Command::new("iasl").args(arguments).current_dir(directory.path()).output();
+        let Ok(output) = iasl(&["-d", &format!("{name}.dat")]) else {
+            println!("SKIP: iasl is not installed");
+            return;
+        };
+        let text = String::from_utf8_lossy(&[output.stdout, output.stderr].concat()).into_owned();
+        assert!(output.status.success(), "{name}: {text}");
+        let wrong = text
+            .lines()
+            .find(|line| line.contains("Error") || line.contains("Invalid") || line.contains("Warning"));
+        assert_eq!(wrong, None, "{name}: {text}");
+        let output = iasl(&[&format!("{name}.dsl")]).unwrap();
+        let text = String::from_utf8_lossy(&[output.stdout, output.stderr].concat()).into_owned();
+        assert!(output.status.success() && text.contains(" 0 Errors"), "{name}: {text}");
+    }
+}

@@ -1,0 +1,7 @@
+//! The system components of a PC, one file each.
+
+pub mod i8042;
+pub mod power;
+pub mod pvpanic;
+pub mod rtc;
+pub mod serial;

@@ -1,0 +1,390 @@
+//! What a machine is made of, after all checks: a [`MachineConfig`] cannot be invalid.
+//!
+//! A device's own settings stand in the device's file and are its YAML block as well; here they are gathered, and
+//! [`MachineConfig::check`] says what is wrong with them, all at once. Whoever makes a `MachineConfig` (`profile`)
+//! hands it on only when that list is empty.
+
+use std::collections::BTreeMap;
+use std::fmt::Display;
+use std::num::NonZeroU8;
+use std::path::PathBuf;
+
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+use crate::spec::units::ByteSize;
+use crate::vmm::chipset::pvpanic::PvpanicConfig;
+use crate::vmm::vfio::VfioConfig;
+use crate::vmm::virtio::devices::block::BlockConfig;
+use crate::vmm::virtio::devices::console::ConsoleConfig;
+use crate::vmm::virtio::devices::net::NetConfig;
+use crate::vmm::virtio::devices::rng::RngConfig;
+
+/// Most vCPUs that a machine can have.
+pub const MAX_CPUS: u8 = 8;
+/// Least guest RAM: below this no supported payload starts.
+pub const MIN_MEMORY: ByteSize = ByteSize::from_mebibytes(16);
+/// Most guest RAM.
+pub const MAX_MEMORY: ByteSize = ByteSize::from_mebibytes(256 << 10);
+
+/// Most devices: PCI bus 0 has 32 slots, of which the host bridge takes 0 and the chipset 31.
+pub const MAX_DEVICES: usize = 30;
+/// Longest command line, in bytes without its final NUL (Linux: arch/x86/include/asm/setup.h, COMMAND_LINE_SIZE).
+pub const MAX_CMDLINE: usize = 2047;
+/// Longest name of a network interface, in bytes (Linux: include/uapi/linux/if.h, IFNAMSIZ less its final NUL).
+pub const MAX_INTERFACE_NAME: usize = 15;
+
+const PAGE: u64 = 4096;
+
+/// Something that is wrong with a machine.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{setting}: {problem}")]
+pub struct ConfigError {
+    /// Which setting: keys and positions from the machine down, as in a profile: `devices.2.virtio-net.mac`.
+    pub setting: String,
+    /// What is wrong with it, and what would be right.
+    pub problem: String,
+}
+
+impl ConfigError {
+    /// That `setting` has `problem`.
+    #[must_use]
+    pub fn new(setting: impl Into<String>, problem: impl Into<String>) -> Self {
+        Self { setting: setting.into(), problem: problem.into() }
+    }
+}
+
+/// A whole machine.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct MachineConfig {
+    /// Name for messages and lock files.
+    pub name: String,
+    /// Virtual CPUs, 1 to [`MAX_CPUS`].
+    pub cpus: NonZeroU8,
+    /// Guest RAM: [`MIN_MEMORY`] to [`MAX_MEMORY`], a multiple of 4 KiB.
+    pub memory: ByteSize,
+    /// What is started.
+    pub boot: BootConfig,
+    /// What the machine does when the guest asks for a reboot.
+    pub on_reboot: OnReboot,
+    /// Devices in the order of their PCI addresses.
+    pub devices: Vec<DeviceConfig>,
+}
+
+/// What is started in the machine.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct BootConfig {
+    /// A Linux bzImage, or an ELF file with a PVH entry point.
+    pub kernel: PathBuf,
+    /// Initial RAM disk.
+    pub initrd: Option<PathBuf>,
+    /// Kernel command line, without a final NUL.
+    pub cmdline: String,
+}
+
+/// What a guest's request to reboot does. A triple fault counts as such a request.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "kebab-case")]
+pub enum OnReboot {
+    /// Start the machine again in place.
+    Reset,
+    /// End with exit code 10.
+    #[default]
+    Exit,
+}
+
+/// One device of the machine.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum DeviceConfig {
+    /// Paravirtual disk.
+    VirtioBlock(BlockConfig),
+    /// Paravirtual network card.
+    VirtioNet(NetConfig),
+    /// Paravirtual console.
+    VirtioConsole(ConsoleConfig),
+    /// Paravirtual entropy source.
+    VirtioRng(RngConfig),
+    /// A host function, passed through.
+    VfioPci(VfioConfig),
+    /// The port by which a guest kernel reports its panic.
+    Pvpanic(PvpanicConfig),
+}
+
+impl DeviceConfig {
+    /// The key that names this kind of device in a profile.
+    #[must_use]
+    pub fn kind(&self) -> &'static str {
+        match self {
+            Self::VirtioBlock(_) => "virtio-block",
+            Self::VirtioNet(_) => "virtio-net",
+            Self::VirtioConsole(_) => "virtio-console",
+            Self::VirtioRng(_) => "virtio-rng",
+            Self::VfioPci(_) => "vfio-pci",
+            Self::Pvpanic(_) => "pvpanic",
+        }
+    }
+}
+
+impl MachineConfig {
+    /// Everything that is wrong with this machine, in the order of its settings; empty if it can be built.
+    /// Looks at the settings only, never at the host.
+    #[must_use]
+    pub fn check(&self) -> Vec<ConfigError> {
+        let mut errors = Vec::new();
+        let mut wrong = |setting: &str, problem: String| errors.push(ConfigError::new(setting, problem));
+        if !is_name(&self.name) {
+            wrong(
+                "name",
+                format!("`{}` is not a name; write up to 64 of a-z, 0-9 and `-`, not `-` first", self.name),
+            );
+        }
+        if self.cpus.get() > MAX_CPUS {
+            wrong("cpus", format!("{} is not between 1 and {MAX_CPUS}", self.cpus));
+        }
+        if !(MIN_MEMORY..=MAX_MEMORY).contains(&self.memory) {
+            wrong("memory", format!("{} is not between {MIN_MEMORY} and {MAX_MEMORY}", self.memory));
+        } else if !self.memory.bytes().is_multiple_of(PAGE) {
+            wrong("memory", format!("{} is not a multiple of 4KiB", self.memory));
+        }
+        if self.boot.cmdline.len() > MAX_CMDLINE {
+            let length = self.boot.cmdline.len();
+            wrong(
+                "boot.cmdline",
+                format!("{length} bytes are too long; the kernel reads at most {MAX_CMDLINE}"),
+            );
+        }
+        if self.boot.cmdline.contains(['\0', '\n', '\r']) {
+            wrong("boot.cmdline", "a line break or a NUL would end the command line early".to_owned());
+        }
+        if self.devices.len() > MAX_DEVICES {
+            wrong(
+                "devices",
+                format!("{} are too many; a machine has at most {MAX_DEVICES}", self.devices.len()),
+            );
+        }
+        self.check_devices(&mut errors);
+        errors
+    }
+
+    fn check_devices(&self, errors: &mut Vec<ConfigError>) {
+        let mut taken = Taken::default();
+        for (index, device) in self.devices.iter().enumerate() {
+            let mut wrong = |key: &str, problem: String| {
+                let setting = format!("devices.{index}.{}{key}", device.kind());
+                errors.push(ConfigError { setting, problem });
+            };
+            match device {
+                DeviceConfig::VirtioBlock(block) => {
+                    if let Some(first) = taken.by_another(index, "disk", block.path.display()) {
+                        wrong(
+                            ".path",
+                            format!("this disk is device {first} already; two drivers would corrupt it"),
+                        );
+                    }
+                }
+                DeviceConfig::VirtioNet(net) => {
+                    if !is_interface_name(&net.tap) {
+                        wrong(
+                            ".tap",
+                            format!("`{}` is not the name of a network interface", net.tap.escape_debug()),
+                        );
+                    } else if let Some(first) = taken.by_another(index, "tap", &net.tap) {
+                        wrong(".tap", format!("this tap interface is device {first} already"));
+                    }
+                    if let Some(mac) = net.mac.as_deref().filter(|mac| !is_unicast_mac(mac)) {
+                        let mac = mac.escape_debug();
+                        wrong(
+                            ".mac",
+                            format!(
+                                "`{mac}` is not the MAC address of a card; write for example 52:54:00:12:34:56"
+                            ),
+                        );
+                    } else if let Some(first) =
+                        net.mac.as_ref().and_then(|mac| taken.by_another(index, "mac", mac))
+                    {
+                        wrong(".mac", format!("device {first} has this address already"));
+                    }
+                }
+                DeviceConfig::VirtioConsole(console) => {
+                    if let Some(first) = taken.by_another(index, "console", console.file.display()) {
+                        wrong(".file", format!("device {first} writes to this file already"));
+                    }
+                }
+                DeviceConfig::VfioPci(function) => {
+                    if let Some(first) = taken.by_another(index, "function", function.address) {
+                        let address = function.address;
+                        wrong("", format!("{address} is device {first} already; a function has one owner"));
+                    }
+                }
+                DeviceConfig::Pvpanic(_) => {
+                    if let Some(first) = taken.by_another(index, "pvpanic", "") {
+                        wrong("", format!("device {first} is a panic port already; its address is fixed"));
+                    }
+                }
+                DeviceConfig::VirtioRng(_) => {}
+            }
+        }
+    }
+}
+
+/// What of the host is given to which device.
+#[derive(Debug, Default)]
+struct Taken(BTreeMap<(&'static str, String), usize>);
+
+impl Taken {
+    /// Takes `what` for the device at `index`, unless another has it: then the index of that one.
+    fn by_another(&mut self, index: usize, kind: &'static str, what: impl Display) -> Option<usize> {
+        let first = *self.0.entry((kind, what.to_string().to_ascii_lowercase())).or_insert(index);
+        (first != index).then_some(first)
+    }
+}
+
+/// `[a-z0-9][a-z0-9-]{0,63}`: fit for file names and messages alike.
+#[must_use]
+pub fn is_name(text: &str) -> bool {
+    text.len() <= 64
+        && !text.starts_with('-')
+        && !text.is_empty()
+        && text.bytes().all(|byte| matches!(byte, b'a'..=b'z' | b'0'..=b'9' | b'-'))
+}
+
+/// What Linux takes as a name (Linux: net/core/dev.c, dev_valid_name).
+fn is_interface_name(text: &str) -> bool {
+    (1..=MAX_INTERFACE_NAME).contains(&text.len())
+        && !matches!(text, "." | "..")
+        && !text.contains(|c: char| c == '/' || c == ':' || c.is_whitespace() || c.is_control())
+}
+
+/// Six bytes in hexadecimal, of which the first does not have the group bit (IEEE 802-2014, 8.2).
+fn is_unicast_mac(text: &str) -> bool {
+    let bytes: Option<Vec<u8>> = text
+        .split(':')
+        .map(|pair| {
+            (pair.len() == 2 && !pair.starts_with('+')).then(|| u8::from_str_radix(pair, 16).ok()).flatten()
+        })
+        .collect();
+    bytes.is_some_and(|bytes| {
+        bytes.len() == 6
+            && bytes.iter().any(|&byte| byte != 0)
+            && bytes.first().is_some_and(|byte| byte & 1 == 0)
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn machine(devices: Vec<DeviceConfig>) -> MachineConfig {
+        MachineConfig {
+            name: "test".to_owned(),
+            cpus: NonZeroU8::MIN,
+            memory: ByteSize::from_mebibytes(128),
+            boot: BootConfig { kernel: "/vmlinuz".into(), initrd: None, cmdline: "console=ttyS0".to_owned() },
+            on_reboot: OnReboot::Exit,
+            devices,
+        }
+    }
+
+    fn tap(name: &str, mac: Option<&str>) -> DeviceConfig {
+        DeviceConfig::VirtioNet(NetConfig { tap: name.to_owned(), mac: mac.map(str::to_owned) })
+    }
+
+    fn settings(machine: &MachineConfig) -> Vec<String> {
+        machine.check().into_iter().map(|error| error.setting).collect()
+    }
+
+    #[test]
+    fn a_sound_machine_has_no_errors() {
+        let machine = machine(vec![
+            tap("tap0", Some("52:54:00:12:34:56")),
+            tap("tap1", None),
+            DeviceConfig::VirtioRng(RngConfig {}),
+            DeviceConfig::VirtioRng(RngConfig {}),
+        ]);
+        assert_eq!(machine.check(), []);
+    }
+
+    #[test]
+    fn every_setting_out_of_range_is_named_at_once() {
+        let mut machine = machine(vec![]);
+        machine.name = "-x".to_owned();
+        machine.cpus = NonZeroU8::MAX;
+        machine.memory = ByteSize::from_bytes(0);
+        machine.boot.cmdline = "x\n".repeat(1024);
+        machine.devices = vec![DeviceConfig::VirtioRng(RngConfig {}); MAX_DEVICES + 1];
+        assert_eq!(settings(&machine), ["name", "cpus", "memory", "boot.cmdline", "boot.cmdline", "devices"]);
+    }
+
+    #[test]
+    fn memory_has_both_bounds_and_a_grain() {
+        for (bytes, sound) in [
+            (MIN_MEMORY.bytes(), true),
+            (MIN_MEMORY.bytes() - PAGE, false),
+            (MIN_MEMORY.bytes() + 1, false),
+            (MAX_MEMORY.bytes(), true),
+            (MAX_MEMORY.bytes() + PAGE, false),
+            (1 << 60, false),
+        ] {
+            let mut machine = machine(vec![]);
+            machine.memory = ByteSize::from_bytes(bytes);
+            assert_eq!(machine.check().is_empty(), sound, "{bytes}");
+        }
+    }
+
+    #[test]
+    fn nothing_of_the_host_is_given_out_twice() {
+        let disk = || {
+            DeviceConfig::VirtioBlock(BlockConfig {
+                path: "/disk".into(),
+                format: crate::vmm::virtio::devices::block::ImageFormat::Raw,
+                readonly: false,
+                serial: None,
+            })
+        };
+        let function = || DeviceConfig::VfioPci(VfioConfig { address: "01:10.0".parse().unwrap() });
+        let panic = || DeviceConfig::Pvpanic(PvpanicConfig {});
+        let machine = machine(vec![
+            disk(),
+            disk(),
+            function(),
+            function(),
+            panic(),
+            panic(),
+            tap("a", Some("52:54:00:00:00:0a")),
+            tap("a", Some("52:54:00:00:00:0A")),
+        ]);
+        assert_eq!(
+            settings(&machine),
+            [
+                "devices.1.virtio-block.path",
+                "devices.3.vfio-pci",
+                "devices.5.pvpanic",
+                "devices.7.virtio-net.tap",
+                "devices.7.virtio-net.mac"
+            ]
+        );
+    }
+
+    #[test]
+    fn names_that_linux_would_not_take_are_refused() {
+        for name in ["", "..", "a/b", "a b", "a:b", "sixteen-letters-", "a\n"] {
+            assert_eq!(settings(&machine(vec![tap(name, None)])), ["devices.0.virtio-net.tap"], "{name:?}");
+        }
+        for mac in [
+            "",
+            "52:54:00:12:34",
+            "52:54:00:12:34:5",
+            "01:00:5e:00:00:01",
+            "00:00:00:00:00:00",
+            "gg:54:00:12:34:56",
+            "52:54:00:12:34:+6",
+        ] {
+            assert_eq!(
+                settings(&machine(vec![tap("t", Some(mac))])),
+                ["devices.0.virtio-net.mac"],
+                "{mac:?}"
+            );
+        }
+    }
+}

@@ -1,0 +1,438 @@
+//! The machine: everything that a [`MachineConfig`] asks for, built in one visible order.
+//!
+//! [`Machine::build`] is the list; what it makes goes away in the reverse order when the machine is dropped: vCPUs stop
+//! first, then functions give their host devices back, then memory and the kernel's machine go.
+
+use std::io;
+use std::sync::Arc;
+use std::thread::JoinHandle;
+use std::time::Instant;
+
+use crate::sys::signal::{self, TerminationSignals};
+use crate::vmm::Lifecycle;
+use crate::vmm::acpi::{AcpiError, Platform, Tables, dsdt};
+use crate::vmm::boot::{BootError, Entry, Payload};
+use crate::vmm::bus::{Bus, BusDevice, RangeError};
+use crate::vmm::chipset::{i8042, power, pvpanic, rtc, serial};
+use crate::vmm::config::{ConfigError, DeviceConfig, MachineConfig, OnReboot};
+use crate::vmm::console::{Console, Output};
+use crate::vmm::events::{Control, Order};
+use crate::vmm::interrupt::irqchip::{ChipState, IOAPIC_INPUTS};
+use crate::vmm::interrupt::{InterruptLine, LineController, MsiSink};
+use crate::vmm::kvm::{KvmError, SlotGuard, Vm};
+use crate::vmm::layout;
+use crate::vmm::mapper::Mapper;
+use crate::vmm::memory::{GuestMemory, MemoryError};
+use crate::vmm::pci::access::{CONFIG_PORTS, CONFIG_PORTS_LENGTH, ConfigPorts, Ecam};
+use crate::vmm::pci::root::{PciRoot, PciRootError, Slot, Windows};
+use crate::vmm::pci::{FunctionContext, PciFunction};
+use crate::vmm::vcpu::{self, Coalesced, MachineCpu, Shared, Template, cpuid};
+use crate::vmm::vfio::{self, VfioError};
+use crate::vmm::virtio::devices::{self as virtio, VirtioConfig, VirtioError};
+
+/// Why a machine cannot be built.
+#[derive(Debug, thiserror::Error)]
+pub enum BuildError {
+    /// The configuration is not valid.
+    #[error("{}", .0.iter().map(ToString::to_string).collect::<Vec<_>>().join("; "))]
+    Config(Vec<ConfigError>),
+    /// Kernel, initrd or command line.
+    #[error(transparent)]
+    Boot(#[from] BootError),
+    /// KVM.
+    #[error(transparent)]
+    Kvm(#[from] KvmError),
+    /// Guest RAM.
+    #[error(transparent)]
+    Memory(#[from] MemoryError),
+    /// A device of the chipset does not find its place.
+    #[error("cannot place a device")]
+    Range(#[from] RangeError),
+    /// PCI.
+    #[error(transparent)]
+    Pci(#[from] PciRootError),
+    /// A virtio device.
+    #[error(transparent)]
+    Virtio(#[from] VirtioError),
+    /// A passed-through function.
+    #[error(transparent)]
+    Vfio(#[from] VfioError),
+    /// ACPI tables.
+    #[error(transparent)]
+    Acpi(#[from] AcpiError),
+    /// This process could not get what it needs.
+    #[error("cannot {what}")]
+    Process {
+        /// What was tried.
+        what: &'static str,
+        /// What the kernel answered.
+        #[source]
+        source: io::Error,
+    },
+}
+
+fn process(what: &'static str) -> impl FnOnce(io::Error) -> BuildError {
+    move |source| BuildError::Process { what, source }
+}
+
+/// What a reset goes back to.
+#[derive(Debug)]
+struct PowerOn {
+    chips: ChipState,
+}
+
+/// A built machine, ready to [`run`](Self::run).
+///
+/// Fields are dropped in the order in which they stand here.
+#[derive(Debug)]
+pub struct Machine {
+    pub(super) name: String,
+    pub(super) on_reboot: OnReboot,
+    /// Set up and not yet started.
+    pub(super) cpus: Vec<MachineCpu>,
+    pub(super) threads: Vec<JoinHandle<()>>,
+    pub(super) shared: Arc<Shared>,
+    pub(super) serial: Arc<serial::Serial>,
+    pub(super) console: Console,
+    pub(super) signals: TerminationSignals,
+    /// Until when KVM collects writes; see [`Coalesced`].
+    pub(super) coalesces_until: Option<Instant>,
+    chipset: Chipset,
+    payload: Payload,
+    tables: Tables,
+    power_on: Option<PowerOn>,
+    memory: Arc<GuestMemory>,
+    /// Guest RAM in the kernel's machine.
+    _ram: Vec<SlotGuard>,
+    vm: Arc<Vm>,
+}
+
+/// Devices of the chipset, to be reset together.
+struct Chipset {
+    devices: Vec<Arc<dyn Lifecycle + Send + Sync>>,
+    config_ports: Arc<ConfigPorts>,
+}
+
+impl std::fmt::Debug for Chipset {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Chipset").field("devices", &self.devices.len()).finish_non_exhaustive()
+    }
+}
+
+impl Machine {
+    /// Builds everything and loads the payload; no guest instruction has run yet.
+    ///
+    /// # Errors
+    /// [`BuildError`]; what was built until then is gone, and host devices are given back.
+    pub fn build(config: &MachineConfig) -> Result<Self, BuildError> {
+        let errors = config.check();
+        if !errors.is_empty() {
+            return Err(BuildError::Config(errors));
+        }
+        // Before any thread exists: all inherit the mask.
+        let signals = TerminationSignals::new().map_err(process("take over signals"))?;
+        signal::install_kick_handler().map_err(process("install a signal handler"))?;
+
+        // What can be wrong with files is found before a device is touched.
+        let payload = Payload::open(&config.boot)?;
+
+        // KVM, RAM and slots; the interrupt controllers come with the machine.
+        let vm = Vm::new()?;
+        let memory = Arc::new(GuestMemory::new(config.memory.bytes())?);
+        let ram = vm.map_ram(&memory).map_err(KvmError::call("take guest RAM"))?;
+        let supported = vm.supported_cpuid().map_err(KvmError::call("list its CPUID leaves"))?;
+
+        // Buses and the PCI root.
+        let (pio, mmio) = (Arc::new(Bus::default()), Arc::new(Bus::default()));
+        let windows = Windows {
+            pio: layout::PIO,
+            mmio32: layout::MMIO32,
+            mmio64: layout::mmio64(memory.end(), cpuid::physical_bits(&supported)),
+        };
+        let mapper: Arc<dyn Mapper> = Arc::clone(&vm) as _;
+        let root = PciRoot::new(windows.clone(), Arc::clone(&mmio), Arc::clone(&pio), mapper);
+        let shared = Arc::new(Shared {
+            pio,
+            mmio,
+            root,
+            control: Control::new().map_err(process("make an eventfd"))?,
+            coalesced: Coalesced::default(),
+        });
+
+        // Chipset.
+        let output = Arc::new(Output::new().map_err(process("make an eventfd"))?);
+        let lines = Lines::new(&vm);
+        let serial = Arc::new(
+            serial::Serial::new(lines.line(serial::COM1_GSI), Arc::clone(&output))
+                .map_err(process("make an eventfd"))?,
+        );
+        let has_pvpanic = config.devices.iter().any(|device| matches!(device, DeviceConfig::Pvpanic(_)));
+        let chipset = Chipset::new(&shared, &serial, has_pvpanic)?;
+
+        // virtio and passed-through functions, in the order of the configuration.
+        let functions = add_functions(config, &vm, &memory, &lines, &shared.root)?;
+
+        // BARs, then the tables that describe the result.
+        shared.root.place_bars()?;
+        let tables = Tables::build(&Platform {
+            cpus: config.cpus.get(),
+            windows,
+            interrupt_devices: functions,
+            pvpanic: has_pvpanic,
+        })?;
+
+        // vCPUs and the payload's entry.
+        let resets = config.on_reboot == OnReboot::Reset;
+        let msr_indexes = resets.then(|| vm.msr_indexes()).transpose();
+        let template = Template {
+            count: config.cpus.get(),
+            supported,
+            msr_indexes: msr_indexes.map_err(KvmError::call("list its registers"))?,
+        };
+        let cpus = (0..config.cpus.get())
+            .map(|id| MachineCpu::new(&vm, id, &template))
+            .collect::<Result<Vec<_>, _>>()
+            .map_err(KvmError::call("create a vCPU"))?;
+        let coalesces = coalesce_config_address(&vm, &shared, &cpus);
+        let chips = resets.then(|| vm.irqchip().state()).transpose();
+        let chips = chips.map_err(KvmError::call("read its interrupt controllers"))?;
+        let power_on = chips.map(|chips| PowerOn { chips });
+
+        // Last, since a terminal becomes raw by it: messages of what failed above come out straight.
+        let console = Console::open(output).map_err(process("take standard input and output"))?;
+        let machine = Self {
+            name: config.name.clone(),
+            on_reboot: config.on_reboot,
+            cpus,
+            threads: Vec::new(),
+            shared,
+            serial,
+            console,
+            signals,
+            coalesces_until: coalesces.then(|| Instant::now() + Coalesced::LIFETIME),
+            chipset,
+            payload,
+            tables,
+            power_on,
+            memory,
+            _ram: ram,
+            vm,
+        };
+        let entry = machine.load()?;
+        for cpu in &machine.cpus {
+            cpu.enter(entry).map_err(KvmError::call("set a vCPU's registers"))?;
+        }
+        Ok(machine)
+    }
+
+    /// Puts tables and payload into RAM.
+    fn load(&self) -> Result<Entry, BuildError> {
+        self.tables.write(&self.memory)?;
+        let map = layout::memory_map(self.memory.size_bytes());
+        Ok(self.payload.load(&self.memory, &map, self.tables.root_pointer())?)
+    }
+
+    /// Looks after writes that KVM collected, and ends the collecting in time.
+    pub(super) fn look_after_coalesced(&mut self) {
+        let Some(until) = self.coalesces_until else { return };
+        let shared = &self.shared;
+        let effects = if Instant::now() < until {
+            shared.coalesced.carry_out(&shared.pio)
+        } else {
+            self.coalesces_until = None;
+            if let Err(error) = self.vm.stop_coalescing_ports(config_address(), CONFIG_ADDRESS_BYTES) {
+                tracing::warn!(%error, "KVM goes on to collect writes to PCI's address port");
+                return;
+            }
+            shared.coalesced.end(&shared.pio)
+        };
+        vcpu::carry_out(effects, shared);
+    }
+
+    /// Back to power-on and to the payload's first instruction, in place.
+    ///
+    /// # Errors
+    /// What could not be brought back; the machine is of no use then.
+    pub(super) fn reset(&self) -> Result<(), ResetError> {
+        let control = &self.shared.control;
+        control.order(Order::Park).map_err(ResetError::new("stop the vCPUs"))?;
+        // Functions first: from here on nothing does DMA.
+        self.shared.root.reset();
+        self.chipset.reset();
+        if let Some(power_on) = &self.power_on {
+            self.vm
+                .irqchip()
+                .restore(&power_on.chips)
+                .map_err(ResetError::new("reset interrupt controllers"))?;
+        }
+        self.memory.clear().map_err(ResetError::new("clear guest RAM"))?;
+        let entry = self.load().map_err(ResetError::new("load the payload again"))?;
+        control.order(Order::Reset(entry)).map_err(ResetError::new("reset the vCPUs"))?;
+        control.tell(Order::Run);
+        Ok(())
+    }
+}
+
+/// A reset did not come to its end.
+#[derive(Debug, thiserror::Error)]
+#[error("cannot {what}")]
+pub struct ResetError {
+    what: &'static str,
+    #[source]
+    source: Box<dyn std::error::Error + Send + Sync>,
+}
+
+impl ResetError {
+    fn new<E: Into<Box<dyn std::error::Error + Send + Sync>>>(what: &'static str) -> impl FnOnce(E) -> Self {
+        move |source| Self { what, source: source.into() }
+    }
+}
+
+impl Machine {
+    /// Ends the vCPUs' threads. Idempotent.
+    pub(super) fn stop(&mut self) {
+        self.shared.control.tell(Order::Quit);
+        for thread in self.threads.drain(..) {
+            // A panic was caught in the thread and reported as a request.
+            drop(thread.join());
+        }
+    }
+}
+
+impl Drop for Machine {
+    fn drop(&mut self) {
+        // Nothing runs when devices go.
+        self.stop();
+        // The buses hold devices that hold the buses.
+        self.shared.pio.clear();
+        self.shared.mmio.clear();
+    }
+}
+
+impl Chipset {
+    /// The devices that every machine has, and the panic port where it is asked for.
+    fn new(shared: &Shared, serial: &Arc<serial::Serial>, has_pvpanic: bool) -> Result<Self, RangeError> {
+        let mut chipset =
+            Self { devices: Vec::new(), config_ports: ConfigPorts::new(Arc::clone(&shared.root)) };
+        // The PM timer is what guests read most often.
+        let pm_base = layout::PM_BASE.into();
+        chipset.add(
+            &shared.pio,
+            pm_base,
+            crate::spec::acpi::block::LENGTH.into(),
+            &Arc::new(power::Power::default()),
+        )?;
+        chipset.add(&shared.pio, serial::COM1.into(), 8, serial)?;
+        chipset.add(&shared.pio, rtc::INDEX_PORT.into(), 2, &Arc::new(rtc::Rtc::default()))?;
+        chipset.add(&shared.pio, i8042::COMMAND_PORT.into(), 1, &Arc::new(i8042::ResetCommand))?;
+        if has_pvpanic {
+            chipset.add(&shared.pio, pvpanic::PORT.into(), 1, &Arc::new(pvpanic::Pvpanic))?;
+        }
+        shared.pio.insert(CONFIG_PORTS, CONFIG_PORTS_LENGTH, Arc::clone(&chipset.config_ports) as _)?;
+        let ecam = Ecam::new(Arc::clone(&shared.root));
+        shared.mmio.insert(layout::ECAM.start, layout::ECAM.end - layout::ECAM.start, ecam)?;
+        Ok(chipset)
+    }
+
+    fn add<D: BusDevice + Lifecycle + 'static>(
+        &mut self,
+        bus: &Bus,
+        start: u64,
+        length: u64,
+        device: &Arc<D>,
+    ) -> Result<(), RangeError> {
+        bus.insert(start, length, Arc::clone(device) as _)?;
+        self.devices.push(Arc::clone(device) as _);
+        Ok(())
+    }
+
+    fn reset(&self) {
+        for device in &self.devices {
+            device.reset();
+        }
+        self.config_ports.reset();
+    }
+}
+
+/// One wire for each input of the I/O APIC; devices on the same input share it.
+struct Lines(Vec<InterruptLine>);
+
+impl Lines {
+    fn new(vm: &Vm) -> Self {
+        let controller: Arc<dyn LineController> = Arc::new(vm.irqchip().clone());
+        Self((0..IOAPIC_INPUTS).map(|gsi| InterruptLine::new(gsi, Arc::clone(&controller))).collect())
+    }
+
+    /// A new handle to input `gsi`, which is below [`IOAPIC_INPUTS`].
+    fn line(&self, gsi: u32) -> InterruptLine {
+        let index = usize::try_from(gsi).unwrap_or(usize::MAX);
+        self.0.get(index).expect("the GSI is one that this file or the DSDT gave out").share()
+    }
+}
+
+/// Builds all PCI functions and inserts them from device 1 on; the device numbers taken.
+fn add_functions(
+    config: &MachineConfig,
+    vm: &Arc<Vm>,
+    memory: &Arc<GuestMemory>,
+    lines: &Lines,
+    root: &PciRoot,
+) -> Result<Vec<u8>, BuildError> {
+    let mut numbers = Vec::new();
+    let mut container = None;
+    let mut next = 1u8;
+    for device in &config.devices {
+        let context = || FunctionContext {
+            memory: Arc::clone(memory),
+            msi: Arc::new(vm.irqchip().clone()) as Arc<dyn MsiSink>,
+            intx: lines.line(dsdt::intx_gsi(next, 0)),
+        };
+        let function: Arc<dyn PciFunction> = match device {
+            DeviceConfig::VirtioBlock(config) => virtio::build(VirtioConfig::Block(config), context())?,
+            DeviceConfig::VirtioNet(config) => virtio::build(VirtioConfig::Net(config), context())?,
+            DeviceConfig::VirtioConsole(config) => virtio::build(VirtioConfig::Console(config), context())?,
+            DeviceConfig::VirtioRng(config) => virtio::build(VirtioConfig::Rng(config), context())?,
+            DeviceConfig::VfioPci(config) => {
+                let container = match &container {
+                    Some(container) => Arc::clone(container),
+                    None => Arc::clone(container.insert(open_container(vm, memory)?)),
+                };
+                vfio::open(config, &container, context())?
+            }
+            // Part of the chipset, not of the PCI bus.
+            DeviceConfig::Pvpanic(_) => continue,
+        };
+        let slot = Slot::new(next, 0).expect("the configuration was checked: at most 30 devices");
+        root.insert(slot, function)?;
+        numbers.push(next);
+        next += 1;
+    }
+    Ok(numbers)
+}
+
+/// Bytes of PCI's address port.
+const CONFIG_ADDRESS_BYTES: u32 = 4;
+
+fn config_address() -> u16 {
+    u16::try_from(CONFIG_PORTS).unwrap_or_default()
+}
+
+/// Lets KVM collect writes to PCI's address port, where it can: a matter of speed only. Whether it does.
+fn coalesce_config_address(vm: &Vm, shared: &Shared, cpus: &[MachineCpu]) -> bool {
+    let Some(first) = cpus.first() else { return false };
+    let begun = first.coalesced_ring().and_then(|ring| {
+        vm.coalesce_ports(config_address(), CONFIG_ADDRESS_BYTES)?;
+        shared.coalesced.begin(ring);
+        Ok(())
+    });
+    begun.inspect_err(|error| tracing::debug!(%error, "KVM does not collect writes")).is_ok()
+}
+
+/// The container that all passed-through functions of the machine share. KVM's part in it only speeds interrupts up.
+fn open_container(vm: &Vm, memory: &Arc<GuestMemory>) -> Result<Arc<vfio::Container>, VfioError> {
+    let device = vm.vfio_device();
+    if let Err(error) = &device {
+        tracing::warn!(%error, "KVM has no VFIO device; interrupts of passed-through functions are slower");
+    }
+    vfio::Container::new(device.ok(), Arc::clone(memory))
+}

@@ -1,0 +1,300 @@
+//! Virtual CPUs: how one is set up, and the loop of the thread that runs it.
+//!
+//! A vCPU belongs to its thread. Exits go to the two buses; what an access asks for beyond the device is carried out here,
+//! after the access: BARs are placed again at once, everything else is left as a [`Request`] to the machine's thread.
+
+pub mod cpuid;
+mod msr;
+mod regs;
+
+use std::io;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::thread::{self, JoinHandle};
+use std::time::Duration;
+
+use kvm_bindings::CpuId;
+
+use crate::sys::kvm::{CoalescedRing, Exit, Kicker, Vcpu};
+use crate::vmm::boot::Entry;
+use crate::vmm::bus::{Bus, Effects};
+use crate::vmm::events::{Control, Obeyed, Order, Request, Wait};
+use crate::vmm::kvm::Vm;
+use crate::vmm::pci::root::PciRoot;
+use cpuid::TscDeadline;
+use regs::PowerOnState;
+
+/// Stack of a vCPU's thread: device code is shallow, and untouched pages cost nothing.
+const STACK_BYTES: usize = 256 << 10;
+/// KVM_SYSTEM_EVENT_SHUTDOWN, _RESET and _CRASH (Linux: include/uapi/linux/kvm.h).
+const SYSTEM_SHUTDOWN: u32 = 1;
+const SYSTEM_RESET: u32 = 2;
+const SYSTEM_CRASH: u32 = 3;
+
+/// What the vCPUs of one machine share.
+#[derive(Debug)]
+pub struct Shared {
+    /// Port I/O.
+    pub pio: Arc<Bus>,
+    /// Memory-mapped I/O.
+    pub mmio: Arc<Bus>,
+    /// BARs that a register access moved are placed again here.
+    pub root: Arc<PciRoot>,
+    /// Requests and orders.
+    pub control: Control,
+    /// Writes that KVM collects while the guest boots.
+    pub coalesced: Coalesced,
+}
+
+/// Writes to the address port of PCI configuration space, which KVM collects while a guest boots instead of leaving the guest
+/// for each: the port is written before every access to the data port and does nothing by itself, so this saves one exit of
+/// two while the guest looks for devices.
+///
+/// The reset register amid its bytes is collected with it. So the machine's thread looks after collected writes ten times a
+/// second, and ends the collecting when the guest has had [`Self::LIFETIME`] to boot.
+#[derive(Debug, Default)]
+pub struct Coalesced(Mutex<Option<CoalescedRing>>);
+
+impl Coalesced {
+    /// How long writes are collected, from the machine's start.
+    pub const LIFETIME: Duration = Duration::from_secs(60);
+    /// How often the machine's thread looks after them.
+    pub const PERIOD: Duration = Duration::from_millis(100);
+
+    /// Begins to take writes from `ring`.
+    pub fn begin(&self, ring: CoalescedRing) {
+        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = Some(ring);
+    }
+
+    /// Carries out what was collected. Holds the lock meanwhile, so that whoever comes next finds everything done.
+    pub fn carry_out(&self, pio: &Bus) -> Effects {
+        let mut ring = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut effects = Effects::empty();
+        while let Some(write) = ring.as_mut().and_then(CoalescedRing::take) {
+            effects |= pio.write(write.address, write.bytes());
+        }
+        effects
+    }
+
+    /// Carries out what is left and takes no more. KVM must have stopped to collect.
+    pub fn end(&self, pio: &Bus) -> Effects {
+        let effects = self.carry_out(pio);
+        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = None;
+        effects
+    }
+}
+
+/// How vCPUs are made.
+#[derive(Debug)]
+pub struct Template {
+    /// How many there will be.
+    pub count: u8,
+    /// What KVM can offer on this host.
+    pub supported: CpuId,
+    /// Registers that [`MachineCpu`] remembers for a reset; none if the machine never resets in place.
+    pub msr_indexes: Option<Vec<u32>>,
+}
+
+/// A vCPU that is set up and not yet running.
+pub struct MachineCpu {
+    id: u8,
+    vcpu: Vcpu,
+    kicker: Kicker,
+    power_on: Option<PowerOnState>,
+}
+
+impl std::fmt::Debug for MachineCpu {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("MachineCpu").field("id", &self.id).finish_non_exhaustive()
+    }
+}
+
+impl MachineCpu {
+    /// vCPU `id` of `vm` in power-on state. vCPU 0 is the one that starts; the others wait for it to wake them.
+    ///
+    /// # Errors
+    /// What the kernel answered.
+    pub fn new(vm: &Vm, id: u8, template: &Template) -> io::Result<Self> {
+        let vcpu = vm.vcpu(id)?;
+        let deadline = TscDeadline(vm.has(kvm_ioctls::Cap::TscDeadlineTimer));
+        let leaves = cpuid::leaves(&template.supported, id, template.count, deadline)
+            .ok_or_else(|| io::Error::other("more CPUID leaves than KVM takes"))?;
+        vcpu.fd().set_cpuid2(&leaves)?;
+        msr::set_up(vcpu.fd(), cpuid::physical_bits(&template.supported));
+        set_local_interrupts(&vcpu)?;
+        let kicker = vcpu.kicker()?;
+        let power_on = template
+            .msr_indexes
+            .as_deref()
+            .map(|indexes| PowerOnState::capture(vcpu.fd(), indexes))
+            .transpose()?;
+        Ok(Self { id, vcpu, kicker, power_on })
+    }
+
+    /// Ends this vCPU's stay in guest mode from any thread.
+    #[must_use]
+    pub fn kicker(&self) -> Kicker {
+        self.kicker.clone()
+    }
+
+    /// The ring in which KVM collects writes of all vCPUs.
+    ///
+    /// # Errors
+    /// What the kernel answered.
+    pub fn coalesced_ring(&self) -> io::Result<CoalescedRing> {
+        self.vcpu.coalesced_ring()
+    }
+
+    /// Puts the first vCPU at the payload's entry; the others stay as they are, asleep.
+    ///
+    /// # Errors
+    /// What the kernel answered.
+    pub fn enter(&self, entry: Entry) -> io::Result<()> {
+        if self.id == 0 { regs::enter(self.vcpu.fd(), entry) } else { Ok(()) }
+    }
+
+    /// Starts the thread; it waits for an order.
+    ///
+    /// # Errors
+    /// What the kernel answered to the creation of a thread.
+    pub fn start(self, shared: Arc<Shared>) -> io::Result<JoinHandle<()>> {
+        thread::Builder::new().name(format!("vcpu-{}", self.id)).stack_size(STACK_BYTES).spawn(move || {
+            let mut cpu = self;
+            let id = cpu.id;
+            // A panic ends the machine, not the process: the terminal and the host are given back first.
+            if catch_unwind(AssertUnwindSafe(|| cpu.obey(&shared))).is_err() {
+                shared.control.request(Request::Fault(format!("the thread of vCPU {id} panicked")));
+            }
+        })
+    }
+
+    fn obey(&mut self, shared: &Shared) {
+        self.kicker.attach();
+        let mut obeyed = Obeyed::default();
+        let mut wait = Wait::ForRun;
+        loop {
+            // Cleared before the order is looked at: a kick for a later order stays.
+            self.kicker.clear();
+            match shared.control.next_order(&mut obeyed, wait) {
+                Order::Run => wait = self.run(shared),
+                Order::Park => {
+                    shared.control.carried_out();
+                    wait = Wait::ForRun;
+                }
+                Order::Reset(entry) => {
+                    if let Err(error) = self.reset(entry) {
+                        let id = self.id;
+                        shared.control.request(Request::Fault(format!("vCPU {id} cannot be reset: {error}")));
+                    }
+                    shared.control.carried_out();
+                    wait = Wait::ForRun;
+                }
+                Order::Quit => return,
+            }
+        }
+    }
+
+    fn reset(&self, entry: Entry) -> io::Result<()> {
+        let power_on =
+            self.power_on.as_ref().ok_or_else(|| io::Error::other("its power-on state was not kept"))?;
+        power_on.restore(self.vcpu.fd())?;
+        self.enter(entry)
+    }
+
+    /// Runs the guest until it is interrupted or asks for something that ends its run.
+    fn run(&mut self, shared: &Shared) -> Wait {
+        loop {
+            let exit = match self.vcpu.run() {
+                Ok(exit) => exit,
+                Err(error) => return self.fault(shared, &format!("cannot run the guest: {error}")),
+            };
+            let effects = match exit {
+                Exit::PortWrite { port, size, data } => {
+                    let before = shared.coalesced.carry_out(&shared.pio);
+                    data.chunks(size.max(1))
+                        .fold(before, |effects, value| effects | shared.pio.write(port.into(), value))
+                }
+                Exit::PortRead { port, size, data } => {
+                    let before = shared.coalesced.carry_out(&shared.pio);
+                    for value in data.chunks_mut(size.max(1)) {
+                        shared.pio.read(port.into(), value);
+                    }
+                    before
+                }
+                Exit::MmioWrite { address, data } => shared.mmio.write(address, data),
+                Exit::MmioRead { address, data } => {
+                    shared.mmio.read(address, data);
+                    Effects::empty()
+                }
+                Exit::Interrupted => return Wait::ForRun,
+                Exit::Halt => Effects::empty(),
+                Exit::Shutdown => {
+                    tracing::info!(vcpu = self.id, "triple fault; the guest asks for a reset that way");
+                    Effects::RESET
+                }
+                Exit::SystemEvent(SYSTEM_SHUTDOWN) => Effects::SHUTDOWN,
+                Exit::SystemEvent(SYSTEM_RESET) => Effects::RESET,
+                Exit::SystemEvent(SYSTEM_CRASH) => Effects::PANIC,
+                Exit::FailEntry { reason } => {
+                    let text = format!("the processor refused to enter the guest (reason {reason:#x})");
+                    return self.fault(shared, &text);
+                }
+                Exit::InternalError { suberror, data } => {
+                    let text = format!("KVM cannot go on (internal error {suberror}, data {data:x?})");
+                    return self.fault(shared, &text);
+                }
+                other => {
+                    let text = format!("unexpected exit {other:?}");
+                    return self.fault(shared, &text);
+                }
+            };
+            if !effects.is_empty()
+                && let Some(wait) = carry_out(effects, shared)
+            {
+                return wait;
+            }
+        }
+    }
+
+    fn fault(&self, shared: &Shared, what: &str) -> Wait {
+        let registers = regs::dump(self.vcpu.fd());
+        shared.control.request(Request::Fault(format!("vCPU {}: {what}; {registers}", self.id)));
+        Wait::ForNew
+    }
+}
+
+/// Does what an access asked for; a [`Wait`] if the vCPU shall stop for it.
+pub(super) fn carry_out(effects: Effects, shared: &Shared) -> Option<Wait> {
+    if effects.contains(Effects::REMAP_BARS) {
+        shared.root.remap();
+    }
+    // The worst of what was asked for at once counts.
+    let request = if effects.contains(Effects::PANIC) {
+        Request::Panic
+    } else if effects.contains(Effects::SHUTDOWN) {
+        Request::PowerOff
+    } else if effects.contains(Effects::RESET) {
+        Request::Reset
+    } else {
+        return None;
+    };
+    shared.control.request(request);
+    Some(Wait::ForNew)
+}
+
+/// Wires the local interrupt inputs as a PC's firmware does: LINT0 takes the PIC, LINT1 is the non-maskable interrupt
+/// (Intel SDM vol. 3, 11.5.1).
+fn set_local_interrupts(vcpu: &Vcpu) -> io::Result<()> {
+    const LINT0: usize = 0x350;
+    const LINT1: usize = 0x360;
+    /// Delivery modes in bits 10:8.
+    const EXTERNAL: u32 = 0b111 << 8;
+    const NMI: u32 = 0b100 << 8;
+    let mut lapic = vcpu.fd().get_lapic()?;
+    for (offset, value) in [(LINT0, EXTERNAL), (LINT1, NMI)] {
+        for (register, byte) in lapic.regs.iter_mut().skip(offset).zip(value.to_le_bytes()) {
+            *register = i8::from_le_bytes([byte]);
+        }
+    }
+    Ok(vcpu.fd().set_lapic(&lapic)?)
+}

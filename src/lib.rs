@@ -35,6 +35,7 @@
 )]
 
 pub mod host;
+pub mod profile;
 pub mod setup;
 pub mod spec;
 pub mod sys;

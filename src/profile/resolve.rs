@@ -1,0 +1,178 @@
+//! From what a profile says to a machine that can be built: all errors at once, each with the path of its setting.
+
+use std::fmt::Display;
+use std::num::NonZeroU8;
+use std::path::{Path, PathBuf};
+
+use crate::profile::schema::{Device, Machine, Profile, SCHEMA_VERSION};
+use crate::setup::goal::Selector;
+use crate::spec::pci::PciAddress;
+use crate::vmm::config::{BootConfig, ConfigError, DeviceConfig, MAX_CPUS, MachineConfig, is_name};
+use crate::vmm::vfio::VfioConfig;
+
+/// The machine of `profile`. Relative paths are taken from `directory`; `lookup` says which function a selector names.
+///
+/// # Errors
+/// Everything that is wrong with the profile, `host:` included. Settings are paths from the profile's root:
+/// `machine.memory`, `host.sriov.0.count`.
+pub fn resolve<E: Display>(
+    profile: &Profile,
+    directory: &Path,
+    lookup: impl Fn(&Selector) -> Result<PciAddress, E>,
+) -> Result<MachineConfig, Vec<ConfigError>> {
+    let mut errors = check_outside_machine(profile);
+    let kernel = profile.machine.boot.kernel.clone().unwrap_or_else(|| {
+        errors.push(ConfigError::new("machine.boot.kernel", "no kernel; name one here, or with --kernel"));
+        PathBuf::new()
+    });
+    let config = Gather { profile, directory, kernel, errors: &mut errors }
+        .machine(|selector| lookup(selector).map(Some));
+    if errors.is_empty() { Ok(config) } else { Err(errors) }
+}
+
+/// Everything that is wrong with `profile` and can be seen without a host: all but what selectors name. A machine
+/// without a kernel is sound here, because `run` takes one from its flags too.
+#[must_use]
+pub fn check(profile: &Profile) -> Vec<ConfigError> {
+    let mut errors = check_outside_machine(profile);
+    let kernel = profile.machine.boot.kernel.clone().unwrap_or_default();
+    let by_address = |selector: &Selector| match selector {
+        Selector::Address(address) => Ok::<_, std::convert::Infallible>(Some(*address)),
+        _ => Ok(None),
+    };
+    Gather { profile, directory: Path::new("/"), kernel, errors: &mut errors }.machine(by_address);
+    errors
+}
+
+fn check_outside_machine(profile: &Profile) -> Vec<ConfigError> {
+    let mut errors = Vec::new();
+    let mut wrong = |setting: String, problem: String| errors.push(ConfigError { setting, problem });
+    if profile.schema != SCHEMA_VERSION {
+        let version = env!("CARGO_PKG_VERSION");
+        wrong(
+            "schema".to_owned(),
+            format!("thruway {version} reads schema {SCHEMA_VERSION}, not {}", profile.schema),
+        );
+    }
+    if !is_name(&profile.name) {
+        let name = profile.name.escape_debug();
+        wrong(
+            "name".to_owned(),
+            format!("`{name}` is not a name; write up to 64 of a-z, 0-9 and `-`, not `-` first"),
+        );
+    }
+    for (index, device) in profile.host.devices.iter().enumerate() {
+        if !is_driver(&device.driver) {
+            let driver = device.driver.escape_debug();
+            wrong(format!("host.devices.{index}.driver"), format!("`{driver}` is not the name of a driver"));
+        }
+    }
+    for (index, sriov) in profile.host.sriov.iter().enumerate() {
+        for (position, vf) in sriov.vfs.iter().enumerate() {
+            let at = |key: &str| format!("host.sriov.{index}.vfs.{position}.{key}");
+            if vf.index >= sriov.count {
+                wrong(
+                    at("index"),
+                    format!("there is no VF {} among {}; they count from 0", vf.index, sriov.count),
+                );
+            }
+            if sriov.vfs.iter().take(position).any(|other| other.index == vf.index) {
+                wrong(at("index"), format!("VF {} stands in this list already", vf.index));
+            }
+            if let Some(driver) = vf.driver.as_ref().filter(|driver| !is_driver(driver)) {
+                wrong(at("driver"), format!("`{}` is not the name of a driver", driver.escape_debug()));
+            }
+        }
+    }
+    for (index, pages) in profile.host.hugepages.iter().enumerate() {
+        if !pages.size.bytes().is_power_of_two() {
+            wrong(
+                format!("host.hugepages.{index}.size"),
+                format!("{} is not the size of a page", pages.size),
+            );
+        }
+    }
+    errors
+}
+
+/// A name that can be a directory under `/sys/bus/pci/drivers`.
+fn is_driver(text: &str) -> bool {
+    (1..=64).contains(&text.len())
+        && text.bytes().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'_'))
+}
+
+struct Gather<'a> {
+    profile: &'a Profile,
+    directory: &'a Path,
+    kernel: PathBuf,
+    errors: &'a mut Vec<ConfigError>,
+}
+
+impl Gather<'_> {
+    /// The machine, with everything that is wrong with it in `self.errors`. Devices of which `lookup` does not know
+    /// the function (`None`) are left out.
+    fn machine<E: Display>(
+        self,
+        lookup: impl Fn(&Selector) -> Result<Option<PciAddress>, E>,
+    ) -> MachineConfig {
+        let Machine { cpus, memory, boot, on_reboot, devices } = &self.profile.machine;
+        let absolute = |path: &PathBuf| self.directory.join(path);
+        let (mut configs, mut positions) = (Vec::new(), Vec::new());
+        for (position, device) in devices.iter().enumerate() {
+            let config = match device.clone() {
+                Device::VirtioBlock(mut block) => {
+                    block.path = absolute(&block.path);
+                    DeviceConfig::VirtioBlock(block)
+                }
+                Device::VirtioNet(net) => DeviceConfig::VirtioNet(net),
+                Device::VirtioConsole(mut console) => {
+                    console.file = absolute(&console.file);
+                    DeviceConfig::VirtioConsole(console)
+                }
+                Device::VirtioRng(rng) => DeviceConfig::VirtioRng(rng),
+                Device::Pvpanic(pvpanic) => DeviceConfig::Pvpanic(pvpanic),
+                Device::VfioPci(function) => match lookup(&function.select) {
+                    Ok(Some(address)) => DeviceConfig::VfioPci(VfioConfig { address }),
+                    Ok(None) => continue,
+                    Err(error) => {
+                        let setting = format!("machine.devices.{position}.vfio-pci.select");
+                        self.errors.push(ConfigError::new(setting, error.to_string()));
+                        continue;
+                    }
+                },
+            };
+            configs.push(config);
+            positions.push(position);
+        }
+        let vcpus = u8::try_from(*cpus).ok().and_then(NonZeroU8::new);
+        if vcpus.is_none() {
+            let problem = format!("{cpus} is not between 1 and {MAX_CPUS}");
+            self.errors.push(ConfigError::new("machine.cpus", problem));
+        }
+        let config = MachineConfig {
+            name: self.profile.name.clone(),
+            cpus: vcpus.unwrap_or(NonZeroU8::MIN),
+            memory: *memory,
+            boot: BootConfig {
+                kernel: self.directory.join(&self.kernel),
+                initrd: boot.initrd.as_ref().map(absolute),
+                cmdline: boot.cmdline.clone(),
+            },
+            on_reboot: *on_reboot,
+            devices: configs,
+        };
+        // The name was checked as the profile's; devices that were left out shift the positions of the rest.
+        let wrong = config.check().into_iter().filter(|error| error.setting != "name");
+        self.errors.extend(wrong.map(|ConfigError { setting, problem }| {
+            let device = setting.strip_prefix("devices.").and_then(|rest| rest.split_once('.'));
+            let setting = device
+                .and_then(|(index, rest)| Some((positions.get(index.parse::<usize>().ok()?)?, rest)))
+                .map_or_else(
+                    || format!("machine.{setting}"),
+                    |(position, rest)| format!("machine.devices.{position}.{rest}"),
+                );
+            ConfigError { setting, problem }
+        }));
+        config
+    }
+}

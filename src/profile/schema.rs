@@ -1,0 +1,132 @@
+//! What a profile says, key by key. The JSON schema, the reader and the list of known keys all come from here.
+//!
+//! `host:` stands in `setup::goal`, a device's block in the device's own file; the rest is here. Values out of range
+//! are not this file's business but `vmm::config`'s, which every way to make a machine goes through.
+
+use std::path::PathBuf;
+
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+use crate::setup::goal::{Goal, Selector};
+use crate::spec::units::ByteSize;
+use crate::vmm::chipset::pvpanic::PvpanicConfig;
+use crate::vmm::config::OnReboot;
+use crate::vmm::virtio::devices::block::BlockConfig;
+use crate::vmm::virtio::devices::console::ConsoleConfig;
+use crate::vmm::virtio::devices::net::NetConfig;
+use crate::vmm::virtio::devices::rng::RngConfig;
+
+/// The version of the schema that this program reads.
+pub const SCHEMA_VERSION: u32 = 1;
+
+/// What a host should look like and which machine runs on it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, expecting = "a profile: a mapping with `schema`, `name`, `host` and `machine`")]
+pub struct Profile {
+    /// Version of the schema: 1.
+    #[schemars(range(min = 1, max = 1))]
+    pub schema: u32,
+    /// Name of the profile and its machine: up to 64 of a-z, 0-9 and `-`, not `-` first.
+    #[schemars(regex(pattern = r"^[a-z0-9][a-z0-9-]{0,63}$"))]
+    pub name: String,
+    /// What it is for, in a sentence.
+    #[serde(default)]
+    pub description: String,
+    /// What the host should look like; what is not named stays as it is.
+    #[serde(default)]
+    pub host: Goal,
+    /// The machine to run.
+    #[serde(default)]
+    pub machine: Machine,
+}
+
+impl Default for Profile {
+    /// A profile that asks nothing of the host, for a machine that flags alone describe.
+    fn default() -> Self {
+        Self {
+            schema: SCHEMA_VERSION,
+            name: "machine".to_owned(),
+            description: String::new(),
+            host: Goal::default(),
+            machine: Machine::default(),
+        }
+    }
+}
+
+/// A virtual machine.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default, expecting = "a mapping that describes a machine")]
+pub struct Machine {
+    /// Virtual CPUs, 1 to 8.
+    #[schemars(range(min = 1, max = 8))]
+    pub cpus: i64,
+    /// Guest memory: 16MiB to 256GiB, a multiple of 4KiB.
+    pub memory: ByteSize,
+    /// What is started in it.
+    pub boot: Boot,
+    /// What happens when the guest asks for a reboot.
+    pub on_reboot: OnReboot,
+    /// Its devices, in the order of their PCI addresses.
+    pub devices: Vec<Device>,
+}
+
+impl Default for Machine {
+    fn default() -> Self {
+        Self {
+            cpus: 1,
+            memory: ByteSize::from_mebibytes(512),
+            boot: Boot::default(),
+            on_reboot: OnReboot::default(),
+            devices: Vec::new(),
+        }
+    }
+}
+
+/// What is started in a machine.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default, expecting = "a mapping with `kernel`, `initrd` and `cmdline`")]
+pub struct Boot {
+    /// A Linux bzImage (`/vmlinuz`), or an ELF file with a PVH entry point (`vmlinux`).
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub kernel: Option<PathBuf>,
+    /// Initial RAM disk.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub initrd: Option<PathBuf>,
+    /// Kernel command line.
+    pub cmdline: String,
+}
+
+/// A device: one key that says of which kind, and its settings.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "kebab-case", expecting = "one device: its kind, and its settings in a mapping")]
+pub enum Device {
+    /// Paravirtual disk.
+    VirtioBlock(BlockConfig),
+    /// Paravirtual network card.
+    VirtioNet(NetConfig),
+    /// Paravirtual console (`hvc0`).
+    VirtioConsole(ConsoleConfig),
+    /// Paravirtual source of random numbers.
+    VirtioRng(RngConfig),
+    /// A host PCI function, bound to vfio-pci, passed through.
+    VfioPci(VfioBlock),
+    /// The port by which the guest's kernel reports its panic.
+    Pvpanic(PvpanicConfig),
+}
+
+/// A host PCI function that the guest gets.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, expecting = "a mapping with `select`")]
+pub struct VfioBlock {
+    /// Which function of the host.
+    pub select: Selector,
+}
+
+/// The JSON schema of a profile, for editors.
+#[must_use]
+pub fn json_schema() -> serde_json::Value {
+    let mut schema = schemars::schema_for!(Profile);
+    schema.insert("title".to_owned(), "thruway profile".into());
+    schema.to_value()
+}

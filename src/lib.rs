@@ -36,6 +36,7 @@
 
 pub mod host;
 pub mod profile;
+pub mod rehearse;
 pub mod setup;
 pub mod spec;
 pub mod sys;

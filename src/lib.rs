@@ -37,6 +37,7 @@
 pub mod host;
 pub mod profile;
 pub mod rehearse;
+pub mod report;
 pub mod setup;
 pub mod spec;
 pub mod sys;

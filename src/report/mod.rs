@@ -1,0 +1,8 @@
+//! What a user sees: documents for programs, tables for people. Decides nothing and exits nowhere.
+
+pub mod document;
+pub mod style;
+pub mod table;
+pub mod view;
+
+pub use document::document;

@@ -1,0 +1,101 @@
+//! What uses each function.
+
+use super::{INDENT, Text, word};
+use crate::host::HostFacts;
+use crate::host::fact::Fact;
+use crate::host::usage::{BlockUse, Disk, Interface, Process, Usage};
+use crate::report::style::{Tone, clean, wrap};
+
+/// One line for each disk, interface and process, by function.
+pub(super) fn show(text: &mut Text, facts: &HostFacts) {
+    let used: Vec<_> = facts
+        .pci
+        .functions()
+        .iter()
+        .map(|function| (function.address, users(&function.usage)))
+        .filter(|(_, users)| !users.is_empty())
+        .collect();
+    if used.is_empty() {
+        return;
+    }
+    text.section("In use");
+    for (address, users) in used {
+        let address = Tone::Title.paint(&address.to_string());
+        let mut lead = format!("  {address}  ");
+        for user in users {
+            text.out.push_str(&lead);
+            wrap(&mut text.out, Tone::Plain, &clean(&user), INDENT, text.width);
+            lead = " ".repeat(INDENT);
+        }
+    }
+}
+
+/// One line for each disk, interface and process.
+fn users(usage: &Usage) -> Vec<String> {
+    let disks = usage.disks.known().into_iter().flatten().map(disk);
+    let interfaces = usage.interfaces.known().into_iter().flatten().map(interface);
+    let processes = usage
+        .vfio_users
+        .known()
+        .into_iter()
+        .flatten()
+        .map(|user| format!("held through VFIO by {}", process(user)));
+    disks.chain(interfaces).chain(processes).collect()
+}
+
+fn disk(disk: &Disk) -> String {
+    let size = word(&disk.size_bytes, |bytes| size(*bytes));
+    let uses = match &disk.uses {
+        Fact::Known(uses) if uses.is_empty() => "not in use".to_owned(),
+        uses => word(uses, |uses| uses.iter().map(block_use).collect::<Vec<_>>().join("; ")),
+    };
+    let signatures =
+        disk.signatures.iter().map(|(device, kind)| format!("{device} {kind}")).collect::<Vec<_>>();
+    let signatures =
+        if signatures.is_empty() { String::new() } else { format!(" [{}]", signatures.join(", ")) };
+    format!("disk {} ({size}){signatures}: {uses}", disk.name)
+}
+
+/// To a tenth of the largest fitting unit: for people, who know a disk by it.
+fn size(bytes: u64) -> String {
+    const UNITS: [(&str, u32); 4] = [("TiB", 40), ("GiB", 30), ("MiB", 20), ("KiB", 10)];
+    UNITS.iter().find(|(_, shift)| bytes >> shift > 0).map_or_else(
+        || format!("{bytes} B"),
+        |(unit, shift)| {
+            let tenths = (u128::from(bytes) * 10) >> shift;
+            format!("{}.{} {unit}", tenths / 10, tenths % 10)
+        },
+    )
+}
+
+fn block_use(block_use: &BlockUse) -> String {
+    match block_use {
+        BlockUse::Mounted { device, at } => format!("{device} mounted at {at}"),
+        BlockUse::Swap { device } => format!("{device} is swap"),
+        BlockUse::Held { device, by } => format!("{device} part of {by}"),
+        BlockUse::Member { device, of } => format!("{device} member of {of}"),
+        BlockUse::Open { device, process: by } => format!("{device} open in {}", process(by)),
+    }
+}
+
+fn interface(interface: &Interface) -> String {
+    let up = word(&interface.up, |up| if *up { "up" } else { "down" }.to_owned());
+    let mut parts = vec![format!("network interface {}: {up}", interface.name)];
+    if !interface.uppers.is_empty() {
+        parts.push(format!("below {}", interface.uppers.join(", ")));
+    }
+    parts.push(match (&interface.default_route, &interface.routes) {
+        (Fact::Known(true), _) => "carries the default route".to_owned(),
+        (Fact::Known(false), Fact::Known(true)) => "carries routes".to_owned(),
+        (Fact::Known(false), _) => "no routes".to_owned(),
+        _ => "routes unknown".to_owned(),
+    });
+    parts.join(", ")
+}
+
+fn process(process: &Process) -> String {
+    match &process.name {
+        Some(name) => format!("{name} (process {})", process.pid),
+        None => format!("process {}", process.pid),
+    }
+}

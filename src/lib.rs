@@ -34,6 +34,7 @@
     )
 )]
 
+pub mod cli;
 pub mod host;
 pub mod profile;
 pub mod rehearse;

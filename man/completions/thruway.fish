@@ -1,0 +1,273 @@
+# Print an optspec for argparse to handle cmd's options that are independent of any subcommand.
+function __fish_thruway_global_optspecs
+    string join \n color= v/verbose q/quiet h/help V/version
+end
+
+function __fish_thruway_needs_command
+    # Figure out if the current invocation already has a command.
+    set -l cmd (commandline -opc)
+    set -e cmd[1]
+    argparse -s (__fish_thruway_global_optspecs) -- $cmd 2>/dev/null
+    or return
+    if set -q argv[1]
+        # Also print the command, so this can be used to figure out what it is.
+        echo $argv[1]
+        return 1
+    end
+    return 0
+end
+
+function __fish_thruway_using_subcommand
+    set -l cmd (__fish_thruway_needs_command)
+    test -z "$cmd"
+    and return 1
+    contains -- $cmd[1] $argv
+end
+
+complete -c thruway -n "__fish_thruway_needs_command" -l color -d 'When to use colour: auto (on a terminal, unless NO_COLOR is set), always or never' -r -f -a "auto\t'On a terminal that can, unless NO_COLOR is set or TERM is dumb'
+always\t'Even into files and pipes'
+never\t'Not at all'"
+complete -c thruway -n "__fish_thruway_needs_command" -s v -l verbose -d 'Say more on stderr; twice for debugging, thrice for everything'
+complete -c thruway -n "__fish_thruway_needs_command" -s q -l quiet -d 'Say nothing on stderr but errors'
+complete -c thruway -n "__fish_thruway_needs_command" -s h -l help -d 'Print help (see more with \'--help\')'
+complete -c thruway -n "__fish_thruway_needs_command" -s V -l version -d 'Print version'
+complete -c thruway -n "__fish_thruway_needs_command" -f -a "probe" -d 'Show what this host is: CPU, KVM, IOMMU groups, PCI functions and what uses them'
+complete -c thruway -n "__fish_thruway_needs_command" -f -a "bind" -d 'Give functions to a driver, for guests usually to vfio-pci'
+complete -c thruway -n "__fish_thruway_needs_command" -f -a "unbind" -d 'Give functions back to the driver that the kernel chooses'
+complete -c thruway -n "__fish_thruway_needs_command" -f -a "vf" -d 'Create and destroy virtual functions'
+complete -c thruway -n "__fish_thruway_needs_command" -f -a "plan" -d 'Show what applying a profile would change'
+complete -c thruway -n "__fish_thruway_needs_command" -f -a "apply" -d 'Make this host what a profile says'
+complete -c thruway -n "__fish_thruway_needs_command" -f -a "undo" -d 'Put back what was so before'
+complete -c thruway -n "__fish_thruway_needs_command" -f -a "status" -d 'Show what is applied, and whether it is still so'
+complete -c thruway -n "__fish_thruway_needs_command" -f -a "run" -d 'Run a virtual machine from a profile, from flags, or from both'
+complete -c thruway -n "__fish_thruway_needs_command" -f -a "rehearse" -d 'Take the road, or run one command, in an emulated host'
+complete -c thruway -n "__fish_thruway_needs_command" -f -a "profile" -d 'List, show and check profiles: the YAML that describes a host and its machine'
+complete -c thruway -n "__fish_thruway_needs_command" -f -a "generate" -d 'Generate man pages, shell completions and the profile\'s JSON schema'
+complete -c thruway -n "__fish_thruway_using_subcommand probe" -l root -d 'Read a directory tree laid out like a host instead of this host' -r -F
+complete -c thruway -n "__fish_thruway_using_subcommand probe" -l format -d 'How to print the answer: a table for people; json or yaml, one document for programs' -r -f -a "table\t'For people; may change between versions'
+json\t'One JSON document, for programs'
+yaml\t'The same document as YAML'"
+complete -c thruway -n "__fish_thruway_using_subcommand probe" -l color -d 'When to use colour: auto (on a terminal, unless NO_COLOR is set), always or never' -r -f -a "auto\t'On a terminal that can, unless NO_COLOR is set or TERM is dumb'
+always\t'Even into files and pipes'
+never\t'Not at all'"
+complete -c thruway -n "__fish_thruway_using_subcommand probe" -s v -l verbose -d 'Say more on stderr; twice for debugging, thrice for everything'
+complete -c thruway -n "__fish_thruway_using_subcommand probe" -s q -l quiet -d 'Say nothing on stderr but errors'
+complete -c thruway -n "__fish_thruway_using_subcommand probe" -s h -l help -d 'Print help (see more with \'--help\')'
+complete -c thruway -n "__fish_thruway_using_subcommand probe" -s V -l version -d 'Print version'
+complete -c thruway -n "__fish_thruway_using_subcommand bind" -l driver -d 'Driver to bind them to' -r
+complete -c thruway -n "__fish_thruway_using_subcommand bind" -l allow -d 'Consent to what a safety rule says of exactly this function; repeat it for others. Binds nothing by itself' -r
+complete -c thruway -n "__fish_thruway_using_subcommand bind" -l format -d 'How to print the answer: a table for people; json or yaml, one document for programs' -r -f -a "table\t'For people; may change between versions'
+json\t'One JSON document, for programs'
+yaml\t'The same document as YAML'"
+complete -c thruway -n "__fish_thruway_using_subcommand bind" -l color -d 'When to use colour: auto (on a terminal, unless NO_COLOR is set), always or never' -r -f -a "auto\t'On a terminal that can, unless NO_COLOR is set or TERM is dumb'
+always\t'Even into files and pipes'
+never\t'Not at all'"
+complete -c thruway -n "__fish_thruway_using_subcommand bind" -l dry-run -d 'Show what would be done, and do nothing'
+complete -c thruway -n "__fish_thruway_using_subcommand bind" -s y -l yes -d 'Do it without asking'
+complete -c thruway -n "__fish_thruway_using_subcommand bind" -s v -l verbose -d 'Say more on stderr; twice for debugging, thrice for everything'
+complete -c thruway -n "__fish_thruway_using_subcommand bind" -s q -l quiet -d 'Say nothing on stderr but errors'
+complete -c thruway -n "__fish_thruway_using_subcommand bind" -s h -l help -d 'Print help (see more with \'--help\')'
+complete -c thruway -n "__fish_thruway_using_subcommand bind" -s V -l version -d 'Print version'
+complete -c thruway -n "__fish_thruway_using_subcommand unbind" -l allow -d 'Consent to what a safety rule says of exactly this function; repeat it for others. Binds nothing by itself' -r
+complete -c thruway -n "__fish_thruway_using_subcommand unbind" -l format -d 'How to print the answer: a table for people; json or yaml, one document for programs' -r -f -a "table\t'For people; may change between versions'
+json\t'One JSON document, for programs'
+yaml\t'The same document as YAML'"
+complete -c thruway -n "__fish_thruway_using_subcommand unbind" -l color -d 'When to use colour: auto (on a terminal, unless NO_COLOR is set), always or never' -r -f -a "auto\t'On a terminal that can, unless NO_COLOR is set or TERM is dumb'
+always\t'Even into files and pipes'
+never\t'Not at all'"
+complete -c thruway -n "__fish_thruway_using_subcommand unbind" -l dry-run -d 'Show what would be done, and do nothing'
+complete -c thruway -n "__fish_thruway_using_subcommand unbind" -s y -l yes -d 'Do it without asking'
+complete -c thruway -n "__fish_thruway_using_subcommand unbind" -s v -l verbose -d 'Say more on stderr; twice for debugging, thrice for everything'
+complete -c thruway -n "__fish_thruway_using_subcommand unbind" -s q -l quiet -d 'Say nothing on stderr but errors'
+complete -c thruway -n "__fish_thruway_using_subcommand unbind" -s h -l help -d 'Print help (see more with \'--help\')'
+complete -c thruway -n "__fish_thruway_using_subcommand unbind" -s V -l version -d 'Print version'
+complete -c thruway -n "__fish_thruway_using_subcommand vf; and not __fish_seen_subcommand_from create destroy" -l color -d 'When to use colour: auto (on a terminal, unless NO_COLOR is set), always or never' -r -f -a "auto\t'On a terminal that can, unless NO_COLOR is set or TERM is dumb'
+always\t'Even into files and pipes'
+never\t'Not at all'"
+complete -c thruway -n "__fish_thruway_using_subcommand vf; and not __fish_seen_subcommand_from create destroy" -s v -l verbose -d 'Say more on stderr; twice for debugging, thrice for everything'
+complete -c thruway -n "__fish_thruway_using_subcommand vf; and not __fish_seen_subcommand_from create destroy" -s q -l quiet -d 'Say nothing on stderr but errors'
+complete -c thruway -n "__fish_thruway_using_subcommand vf; and not __fish_seen_subcommand_from create destroy" -s h -l help -d 'Print help'
+complete -c thruway -n "__fish_thruway_using_subcommand vf; and not __fish_seen_subcommand_from create destroy" -s V -l version -d 'Print version'
+complete -c thruway -n "__fish_thruway_using_subcommand vf; and not __fish_seen_subcommand_from create destroy" -f -a "create" -d 'Create virtual functions of a physical function'
+complete -c thruway -n "__fish_thruway_using_subcommand vf; and not __fish_seen_subcommand_from create destroy" -f -a "destroy" -d 'Destroy all virtual functions of a physical function'
+complete -c thruway -n "__fish_thruway_using_subcommand vf; and __fish_seen_subcommand_from create" -l count -d 'How many there should be; others are destroyed first' -r
+complete -c thruway -n "__fish_thruway_using_subcommand vf; and __fish_seen_subcommand_from create" -l allow -d 'Consent to what a safety rule says of exactly this function; repeat it for others. Binds nothing by itself' -r
+complete -c thruway -n "__fish_thruway_using_subcommand vf; and __fish_seen_subcommand_from create" -l format -d 'How to print the answer: a table for people; json or yaml, one document for programs' -r -f -a "table\t'For people; may change between versions'
+json\t'One JSON document, for programs'
+yaml\t'The same document as YAML'"
+complete -c thruway -n "__fish_thruway_using_subcommand vf; and __fish_seen_subcommand_from create" -l color -d 'When to use colour: auto (on a terminal, unless NO_COLOR is set), always or never' -r -f -a "auto\t'On a terminal that can, unless NO_COLOR is set or TERM is dumb'
+always\t'Even into files and pipes'
+never\t'Not at all'"
+complete -c thruway -n "__fish_thruway_using_subcommand vf; and __fish_seen_subcommand_from create" -l dry-run -d 'Show what would be done, and do nothing'
+complete -c thruway -n "__fish_thruway_using_subcommand vf; and __fish_seen_subcommand_from create" -s y -l yes -d 'Do it without asking'
+complete -c thruway -n "__fish_thruway_using_subcommand vf; and __fish_seen_subcommand_from create" -s v -l verbose -d 'Say more on stderr; twice for debugging, thrice for everything'
+complete -c thruway -n "__fish_thruway_using_subcommand vf; and __fish_seen_subcommand_from create" -s q -l quiet -d 'Say nothing on stderr but errors'
+complete -c thruway -n "__fish_thruway_using_subcommand vf; and __fish_seen_subcommand_from create" -s h -l help -d 'Print help (see more with \'--help\')'
+complete -c thruway -n "__fish_thruway_using_subcommand vf; and __fish_seen_subcommand_from create" -s V -l version -d 'Print version'
+complete -c thruway -n "__fish_thruway_using_subcommand vf; and __fish_seen_subcommand_from destroy" -l allow -d 'Consent to what a safety rule says of exactly this function; repeat it for others. Binds nothing by itself' -r
+complete -c thruway -n "__fish_thruway_using_subcommand vf; and __fish_seen_subcommand_from destroy" -l format -d 'How to print the answer: a table for people; json or yaml, one document for programs' -r -f -a "table\t'For people; may change between versions'
+json\t'One JSON document, for programs'
+yaml\t'The same document as YAML'"
+complete -c thruway -n "__fish_thruway_using_subcommand vf; and __fish_seen_subcommand_from destroy" -l color -d 'When to use colour: auto (on a terminal, unless NO_COLOR is set), always or never' -r -f -a "auto\t'On a terminal that can, unless NO_COLOR is set or TERM is dumb'
+always\t'Even into files and pipes'
+never\t'Not at all'"
+complete -c thruway -n "__fish_thruway_using_subcommand vf; and __fish_seen_subcommand_from destroy" -l dry-run -d 'Show what would be done, and do nothing'
+complete -c thruway -n "__fish_thruway_using_subcommand vf; and __fish_seen_subcommand_from destroy" -s y -l yes -d 'Do it without asking'
+complete -c thruway -n "__fish_thruway_using_subcommand vf; and __fish_seen_subcommand_from destroy" -s v -l verbose -d 'Say more on stderr; twice for debugging, thrice for everything'
+complete -c thruway -n "__fish_thruway_using_subcommand vf; and __fish_seen_subcommand_from destroy" -s q -l quiet -d 'Say nothing on stderr but errors'
+complete -c thruway -n "__fish_thruway_using_subcommand vf; and __fish_seen_subcommand_from destroy" -s h -l help -d 'Print help'
+complete -c thruway -n "__fish_thruway_using_subcommand vf; and __fish_seen_subcommand_from destroy" -s V -l version -d 'Print version'
+complete -c thruway -n "__fish_thruway_using_subcommand plan" -l allow -d 'Consent to what a safety rule says of exactly this function; repeat it for others. Binds nothing by itself' -r
+complete -c thruway -n "__fish_thruway_using_subcommand plan" -l format -d 'How to print the answer: a table for people; json or yaml, one document for programs' -r -f -a "table\t'For people; may change between versions'
+json\t'One JSON document, for programs'
+yaml\t'The same document as YAML'"
+complete -c thruway -n "__fish_thruway_using_subcommand plan" -l color -d 'When to use colour: auto (on a terminal, unless NO_COLOR is set), always or never' -r -f -a "auto\t'On a terminal that can, unless NO_COLOR is set or TERM is dumb'
+always\t'Even into files and pipes'
+never\t'Not at all'"
+complete -c thruway -n "__fish_thruway_using_subcommand plan" -s v -l verbose -d 'Say more on stderr; twice for debugging, thrice for everything'
+complete -c thruway -n "__fish_thruway_using_subcommand plan" -s q -l quiet -d 'Say nothing on stderr but errors'
+complete -c thruway -n "__fish_thruway_using_subcommand plan" -s h -l help -d 'Print help (see more with \'--help\')'
+complete -c thruway -n "__fish_thruway_using_subcommand plan" -s V -l version -d 'Print version'
+complete -c thruway -n "__fish_thruway_using_subcommand apply" -l allow -d 'Consent to what a safety rule says of exactly this function; repeat it for others. Binds nothing by itself' -r
+complete -c thruway -n "__fish_thruway_using_subcommand apply" -l format -d 'How to print the answer: a table for people; json or yaml, one document for programs' -r -f -a "table\t'For people; may change between versions'
+json\t'One JSON document, for programs'
+yaml\t'The same document as YAML'"
+complete -c thruway -n "__fish_thruway_using_subcommand apply" -l color -d 'When to use colour: auto (on a terminal, unless NO_COLOR is set), always or never' -r -f -a "auto\t'On a terminal that can, unless NO_COLOR is set or TERM is dumb'
+always\t'Even into files and pipes'
+never\t'Not at all'"
+complete -c thruway -n "__fish_thruway_using_subcommand apply" -l dry-run -d 'Show what would be done, and do nothing'
+complete -c thruway -n "__fish_thruway_using_subcommand apply" -s y -l yes -d 'Do it without asking'
+complete -c thruway -n "__fish_thruway_using_subcommand apply" -s v -l verbose -d 'Say more on stderr; twice for debugging, thrice for everything'
+complete -c thruway -n "__fish_thruway_using_subcommand apply" -s q -l quiet -d 'Say nothing on stderr but errors'
+complete -c thruway -n "__fish_thruway_using_subcommand apply" -s h -l help -d 'Print help (see more with \'--help\')'
+complete -c thruway -n "__fish_thruway_using_subcommand apply" -s V -l version -d 'Print version'
+complete -c thruway -n "__fish_thruway_using_subcommand undo" -l format -d 'How to print the answer: a table for people; json or yaml, one document for programs' -r -f -a "table\t'For people; may change between versions'
+json\t'One JSON document, for programs'
+yaml\t'The same document as YAML'"
+complete -c thruway -n "__fish_thruway_using_subcommand undo" -l color -d 'When to use colour: auto (on a terminal, unless NO_COLOR is set), always or never' -r -f -a "auto\t'On a terminal that can, unless NO_COLOR is set or TERM is dumb'
+always\t'Even into files and pipes'
+never\t'Not at all'"
+complete -c thruway -n "__fish_thruway_using_subcommand undo" -l all -d 'Everything of this boot, newest first'
+complete -c thruway -n "__fish_thruway_using_subcommand undo" -l accept-drift -d 'Put back what was so before us, whatever somebody else made of it since'
+complete -c thruway -n "__fish_thruway_using_subcommand undo" -l dry-run -d 'Show what would be taken back, and do nothing'
+complete -c thruway -n "__fish_thruway_using_subcommand undo" -s y -l yes -d 'Do it without asking'
+complete -c thruway -n "__fish_thruway_using_subcommand undo" -s v -l verbose -d 'Say more on stderr; twice for debugging, thrice for everything'
+complete -c thruway -n "__fish_thruway_using_subcommand undo" -s q -l quiet -d 'Say nothing on stderr but errors'
+complete -c thruway -n "__fish_thruway_using_subcommand undo" -s h -l help -d 'Print help (see more with \'--help\')'
+complete -c thruway -n "__fish_thruway_using_subcommand undo" -s V -l version -d 'Print version'
+complete -c thruway -n "__fish_thruway_using_subcommand status" -l format -d 'How to print the answer: a table for people; json or yaml, one document for programs' -r -f -a "table\t'For people; may change between versions'
+json\t'One JSON document, for programs'
+yaml\t'The same document as YAML'"
+complete -c thruway -n "__fish_thruway_using_subcommand status" -l color -d 'When to use colour: auto (on a terminal, unless NO_COLOR is set), always or never' -r -f -a "auto\t'On a terminal that can, unless NO_COLOR is set or TERM is dumb'
+always\t'Even into files and pipes'
+never\t'Not at all'"
+complete -c thruway -n "__fish_thruway_using_subcommand status" -s v -l verbose -d 'Say more on stderr; twice for debugging, thrice for everything'
+complete -c thruway -n "__fish_thruway_using_subcommand status" -s q -l quiet -d 'Say nothing on stderr but errors'
+complete -c thruway -n "__fish_thruway_using_subcommand status" -s h -l help -d 'Print help (see more with \'--help\')'
+complete -c thruway -n "__fish_thruway_using_subcommand status" -s V -l version -d 'Print version'
+complete -c thruway -n "__fish_thruway_using_subcommand run" -l kernel -d 'Linux bzImage, or ELF file with a PVH entry point' -r -F
+complete -c thruway -n "__fish_thruway_using_subcommand run" -l initrd -d 'Initial RAM disk' -r -F
+complete -c thruway -n "__fish_thruway_using_subcommand run" -l cmdline -d 'Kernel command line [default without a profile: console=ttyS0]' -r
+complete -c thruway -n "__fish_thruway_using_subcommand run" -l cpus -d 'Virtual CPUs, 1 to 8 [default without a profile: 1]' -r
+complete -c thruway -n "__fish_thruway_using_subcommand run" -l memory -d 'Guest memory: 512MiB, 4GiB [default without a profile: 512MiB]' -r
+complete -c thruway -n "__fish_thruway_using_subcommand run" -l disk -d 'Add a disk; the format is never guessed, and is raw' -r
+complete -c thruway -n "__fish_thruway_using_subcommand run" -l tap -d 'Add a network card on this tap interface' -r
+complete -c thruway -n "__fish_thruway_using_subcommand run" -l vfio -d 'Pass a host function through; it must be bound to vfio-pci' -r
+complete -c thruway -n "__fish_thruway_using_subcommand run" -l format -d 'How to print the answer: a table for people; json or yaml, one document for programs' -r -f -a "table\t'For people; may change between versions'
+json\t'One JSON document, for programs'
+yaml\t'The same document as YAML'"
+complete -c thruway -n "__fish_thruway_using_subcommand run" -l color -d 'When to use colour: auto (on a terminal, unless NO_COLOR is set), always or never' -r -f -a "auto\t'On a terminal that can, unless NO_COLOR is set or TERM is dumb'
+always\t'Even into files and pipes'
+never\t'Not at all'"
+complete -c thruway -n "__fish_thruway_using_subcommand run" -l dry-run -d 'Print the machine that would run, and stop'
+complete -c thruway -n "__fish_thruway_using_subcommand run" -s v -l verbose -d 'Say more on stderr; twice for debugging, thrice for everything'
+complete -c thruway -n "__fish_thruway_using_subcommand run" -s q -l quiet -d 'Say nothing on stderr but errors'
+complete -c thruway -n "__fish_thruway_using_subcommand run" -s h -l help -d 'Print help (see more with \'--help\')'
+complete -c thruway -n "__fish_thruway_using_subcommand run" -s V -l version -d 'Print version'
+complete -c thruway -n "__fish_thruway_using_subcommand rehearse" -l hardware -d 'The host to emulate: a built-in name or a YAML file' -r
+complete -c thruway -n "__fish_thruway_using_subcommand rehearse" -l format -d 'How to print the answer: a table for people; json or yaml, one document for programs' -r -f -a "table\t'For people; may change between versions'
+json\t'One JSON document, for programs'
+yaml\t'The same document as YAML'"
+complete -c thruway -n "__fish_thruway_using_subcommand rehearse" -l keep -d 'Keep the run\'s files here: console, images, what the steps wrote' -r -F
+complete -c thruway -n "__fish_thruway_using_subcommand rehearse" -l timeout -d 'Give up after so many seconds, counted from when the emulated host is up' -r
+complete -c thruway -n "__fish_thruway_using_subcommand rehearse" -l drive-kernel -d 'The inner half: take the steps on this host, with this guest kernel' -r -F
+complete -c thruway -n "__fish_thruway_using_subcommand rehearse" -l drive-initrd -d 'The inner half\'s guest initial RAM file system' -r -F
+complete -c thruway -n "__fish_thruway_using_subcommand rehearse" -l color -d 'When to use colour: auto (on a terminal, unless NO_COLOR is set), always or never' -r -f -a "auto\t'On a terminal that can, unless NO_COLOR is set or TERM is dumb'
+always\t'Even into files and pipes'
+never\t'Not at all'"
+complete -c thruway -n "__fish_thruway_using_subcommand rehearse" -s y -l yes -d 'Do it without asking'
+complete -c thruway -n "__fish_thruway_using_subcommand rehearse" -s v -l verbose -d 'Say more on stderr; twice for debugging, thrice for everything'
+complete -c thruway -n "__fish_thruway_using_subcommand rehearse" -s q -l quiet -d 'Say nothing on stderr but errors'
+complete -c thruway -n "__fish_thruway_using_subcommand rehearse" -s h -l help -d 'Print help (see more with \'--help\')'
+complete -c thruway -n "__fish_thruway_using_subcommand rehearse" -s V -l version -d 'Print version'
+complete -c thruway -n "__fish_thruway_using_subcommand profile; and not __fish_seen_subcommand_from list show check" -l color -d 'When to use colour: auto (on a terminal, unless NO_COLOR is set), always or never' -r -f -a "auto\t'On a terminal that can, unless NO_COLOR is set or TERM is dumb'
+always\t'Even into files and pipes'
+never\t'Not at all'"
+complete -c thruway -n "__fish_thruway_using_subcommand profile; and not __fish_seen_subcommand_from list show check" -s v -l verbose -d 'Say more on stderr; twice for debugging, thrice for everything'
+complete -c thruway -n "__fish_thruway_using_subcommand profile; and not __fish_seen_subcommand_from list show check" -s q -l quiet -d 'Say nothing on stderr but errors'
+complete -c thruway -n "__fish_thruway_using_subcommand profile; and not __fish_seen_subcommand_from list show check" -s h -l help -d 'Print help (see more with \'--help\')'
+complete -c thruway -n "__fish_thruway_using_subcommand profile; and not __fish_seen_subcommand_from list show check" -s V -l version -d 'Print version'
+complete -c thruway -n "__fish_thruway_using_subcommand profile; and not __fish_seen_subcommand_from list show check" -f -a "list" -d 'List the built-in profiles'
+complete -c thruway -n "__fish_thruway_using_subcommand profile; and not __fish_seen_subcommand_from list show check" -f -a "show" -d 'Print a profile: a built-in one to be copied, or what a file says in the end'
+complete -c thruway -n "__fish_thruway_using_subcommand profile; and not __fish_seen_subcommand_from list show check" -f -a "check" -d 'Check profiles without touching the host; exit code 2 if one is not valid'
+complete -c thruway -n "__fish_thruway_using_subcommand profile; and __fish_seen_subcommand_from list" -l format -d 'How to print the answer: a table for people; json or yaml, one document for programs' -r -f -a "table\t'For people; may change between versions'
+json\t'One JSON document, for programs'
+yaml\t'The same document as YAML'"
+complete -c thruway -n "__fish_thruway_using_subcommand profile; and __fish_seen_subcommand_from list" -l color -d 'When to use colour: auto (on a terminal, unless NO_COLOR is set), always or never' -r -f -a "auto\t'On a terminal that can, unless NO_COLOR is set or TERM is dumb'
+always\t'Even into files and pipes'
+never\t'Not at all'"
+complete -c thruway -n "__fish_thruway_using_subcommand profile; and __fish_seen_subcommand_from list" -s v -l verbose -d 'Say more on stderr; twice for debugging, thrice for everything'
+complete -c thruway -n "__fish_thruway_using_subcommand profile; and __fish_seen_subcommand_from list" -s q -l quiet -d 'Say nothing on stderr but errors'
+complete -c thruway -n "__fish_thruway_using_subcommand profile; and __fish_seen_subcommand_from list" -s h -l help -d 'Print help'
+complete -c thruway -n "__fish_thruway_using_subcommand profile; and __fish_seen_subcommand_from list" -s V -l version -d 'Print version'
+complete -c thruway -n "__fish_thruway_using_subcommand profile; and __fish_seen_subcommand_from show" -l format -d 'How to print the answer: a table for people; json or yaml, one document for programs' -r -f -a "table\t'For people; may change between versions'
+json\t'One JSON document, for programs'
+yaml\t'The same document as YAML'"
+complete -c thruway -n "__fish_thruway_using_subcommand profile; and __fish_seen_subcommand_from show" -l color -d 'When to use colour: auto (on a terminal, unless NO_COLOR is set), always or never' -r -f -a "auto\t'On a terminal that can, unless NO_COLOR is set or TERM is dumb'
+always\t'Even into files and pipes'
+never\t'Not at all'"
+complete -c thruway -n "__fish_thruway_using_subcommand profile; and __fish_seen_subcommand_from show" -s v -l verbose -d 'Say more on stderr; twice for debugging, thrice for everything'
+complete -c thruway -n "__fish_thruway_using_subcommand profile; and __fish_seen_subcommand_from show" -s q -l quiet -d 'Say nothing on stderr but errors'
+complete -c thruway -n "__fish_thruway_using_subcommand profile; and __fish_seen_subcommand_from show" -s h -l help -d 'Print help (see more with \'--help\')'
+complete -c thruway -n "__fish_thruway_using_subcommand profile; and __fish_seen_subcommand_from show" -s V -l version -d 'Print version'
+complete -c thruway -n "__fish_thruway_using_subcommand profile; and __fish_seen_subcommand_from check" -l format -d 'How to print the answer: a table for people; json or yaml, one document for programs' -r -f -a "table\t'For people; may change between versions'
+json\t'One JSON document, for programs'
+yaml\t'The same document as YAML'"
+complete -c thruway -n "__fish_thruway_using_subcommand profile; and __fish_seen_subcommand_from check" -l color -d 'When to use colour: auto (on a terminal, unless NO_COLOR is set), always or never' -r -f -a "auto\t'On a terminal that can, unless NO_COLOR is set or TERM is dumb'
+always\t'Even into files and pipes'
+never\t'Not at all'"
+complete -c thruway -n "__fish_thruway_using_subcommand profile; and __fish_seen_subcommand_from check" -s v -l verbose -d 'Say more on stderr; twice for debugging, thrice for everything'
+complete -c thruway -n "__fish_thruway_using_subcommand profile; and __fish_seen_subcommand_from check" -s q -l quiet -d 'Say nothing on stderr but errors'
+complete -c thruway -n "__fish_thruway_using_subcommand profile; and __fish_seen_subcommand_from check" -s h -l help -d 'Print help'
+complete -c thruway -n "__fish_thruway_using_subcommand profile; and __fish_seen_subcommand_from check" -s V -l version -d 'Print version'
+complete -c thruway -n "__fish_thruway_using_subcommand generate; and not __fish_seen_subcommand_from man completions schema" -l color -d 'When to use colour: auto (on a terminal, unless NO_COLOR is set), always or never' -r -f -a "auto\t'On a terminal that can, unless NO_COLOR is set or TERM is dumb'
+always\t'Even into files and pipes'
+never\t'Not at all'"
+complete -c thruway -n "__fish_thruway_using_subcommand generate; and not __fish_seen_subcommand_from man completions schema" -s v -l verbose -d 'Say more on stderr; twice for debugging, thrice for everything'
+complete -c thruway -n "__fish_thruway_using_subcommand generate; and not __fish_seen_subcommand_from man completions schema" -s q -l quiet -d 'Say nothing on stderr but errors'
+complete -c thruway -n "__fish_thruway_using_subcommand generate; and not __fish_seen_subcommand_from man completions schema" -s h -l help -d 'Print help'
+complete -c thruway -n "__fish_thruway_using_subcommand generate; and not __fish_seen_subcommand_from man completions schema" -s V -l version -d 'Print version'
+complete -c thruway -n "__fish_thruway_using_subcommand generate; and not __fish_seen_subcommand_from man completions schema" -f -a "man" -d 'Write one man page for the program and one for each sub-command'
+complete -c thruway -n "__fish_thruway_using_subcommand generate; and not __fish_seen_subcommand_from man completions schema" -f -a "completions" -d 'Print the completion script of a shell'
+complete -c thruway -n "__fish_thruway_using_subcommand generate; and not __fish_seen_subcommand_from man completions schema" -f -a "schema" -d 'Print the JSON schema of profiles, for editors and other programs'
+complete -c thruway -n "__fish_thruway_using_subcommand generate; and __fish_seen_subcommand_from man" -l color -d 'When to use colour: auto (on a terminal, unless NO_COLOR is set), always or never' -r -f -a "auto\t'On a terminal that can, unless NO_COLOR is set or TERM is dumb'
+always\t'Even into files and pipes'
+never\t'Not at all'"
+complete -c thruway -n "__fish_thruway_using_subcommand generate; and __fish_seen_subcommand_from man" -s v -l verbose -d 'Say more on stderr; twice for debugging, thrice for everything'
+complete -c thruway -n "__fish_thruway_using_subcommand generate; and __fish_seen_subcommand_from man" -s q -l quiet -d 'Say nothing on stderr but errors'
+complete -c thruway -n "__fish_thruway_using_subcommand generate; and __fish_seen_subcommand_from man" -s h -l help -d 'Print help'
+complete -c thruway -n "__fish_thruway_using_subcommand generate; and __fish_seen_subcommand_from man" -s V -l version -d 'Print version'
+complete -c thruway -n "__fish_thruway_using_subcommand generate; and __fish_seen_subcommand_from completions" -l color -d 'When to use colour: auto (on a terminal, unless NO_COLOR is set), always or never' -r -f -a "auto\t'On a terminal that can, unless NO_COLOR is set or TERM is dumb'
+always\t'Even into files and pipes'
+never\t'Not at all'"
+complete -c thruway -n "__fish_thruway_using_subcommand generate; and __fish_seen_subcommand_from completions" -s v -l verbose -d 'Say more on stderr; twice for debugging, thrice for everything'
+complete -c thruway -n "__fish_thruway_using_subcommand generate; and __fish_seen_subcommand_from completions" -s q -l quiet -d 'Say nothing on stderr but errors'
+complete -c thruway -n "__fish_thruway_using_subcommand generate; and __fish_seen_subcommand_from completions" -s h -l help -d 'Print help'
+complete -c thruway -n "__fish_thruway_using_subcommand generate; and __fish_seen_subcommand_from completions" -s V -l version -d 'Print version'
+complete -c thruway -n "__fish_thruway_using_subcommand generate; and __fish_seen_subcommand_from schema" -l color -d 'When to use colour: auto (on a terminal, unless NO_COLOR is set), always or never' -r -f -a "auto\t'On a terminal that can, unless NO_COLOR is set or TERM is dumb'
+always\t'Even into files and pipes'
+never\t'Not at all'"
+complete -c thruway -n "__fish_thruway_using_subcommand generate; and __fish_seen_subcommand_from schema" -s v -l verbose -d 'Say more on stderr; twice for debugging, thrice for everything'
+complete -c thruway -n "__fish_thruway_using_subcommand generate; and __fish_seen_subcommand_from schema" -s q -l quiet -d 'Say nothing on stderr but errors'
+complete -c thruway -n "__fish_thruway_using_subcommand generate; and __fish_seen_subcommand_from schema" -s h -l help -d 'Print help'
+complete -c thruway -n "__fish_thruway_using_subcommand generate; and __fish_seen_subcommand_from schema" -s V -l version -d 'Print version'

@@ -1,0 +1,58 @@
+//! `thruway bind` and `thruway unbind`: give functions to a driver, and back to the one that the kernel chooses.
+
+use crate::cli::change::{ChangeArgs, carry_out};
+use crate::cli::{CliResult, Context};
+use crate::host::select::Selector;
+use crate::setup::goal::{DeviceGoal, Goal};
+use crate::setup::plan::{plan, release};
+use crate::spec::pci::PciAddress;
+
+/// Arguments of `thruway bind`.
+#[derive(Debug, clap::Args)]
+#[command(after_long_help = "\
+Examples:
+  thruway bind 0000:02:00.0                         for a guest, after a look at the plan
+  thruway bind 02:00.0 02:00.1 --yes                a whole card
+  thruway bind 01:00.0 --allow 01:00.1 --dry-run    what consent would change
+
+What is in use is refused (exit code 6), and what may be missed needs --allow. thruway undo takes it back.")]
+pub(crate) struct Args {
+    /// Functions to bind
+    #[arg(required = true, value_name = "ADDR")]
+    functions: Vec<PciAddress>,
+    /// Driver to bind them to
+    #[arg(long, value_name = "NAME", default_value = "vfio-pci")]
+    driver: String,
+    #[command(flatten)]
+    change: ChangeArgs,
+}
+
+/// Arguments of `thruway unbind`.
+#[derive(Debug, clap::Args)]
+#[command(after_long_help = "\
+Examples:
+  thruway unbind 0000:02:00.0    let the kernel choose its driver again
+
+To put back exactly what was so before a bind, use thruway undo.")]
+pub(crate) struct UnbindArgs {
+    /// Functions to give back
+    #[arg(required = true, value_name = "ADDR")]
+    functions: Vec<PciAddress>,
+    #[command(flatten)]
+    change: ChangeArgs,
+}
+
+/// Binds.
+pub(crate) fn run(args: &Args, context: &Context) -> CliResult {
+    let devices = args
+        .functions
+        .iter()
+        .map(|&address| DeviceGoal { select: Selector::Address(address), driver: args.driver.clone() });
+    let goal = Goal { devices: devices.collect(), ..Goal::default() };
+    carry_out(&|facts, consents| plan(facts, &goal, consents), &args.change, context)
+}
+
+/// Gives back.
+pub(crate) fn run_unbind(args: &UnbindArgs, context: &Context) -> CliResult {
+    carry_out(&|facts, consents| release(facts, &args.functions, consents), &args.change, context)
+}

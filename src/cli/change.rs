@@ -1,0 +1,301 @@
+//! What the commands that change the host have in common: plan, show, ask, lock, look again, carry out, tell.
+
+use std::collections::BTreeSet;
+use std::path::Path;
+
+use serde::Serialize;
+
+use crate::cli::confirm::ConsentArgs;
+use crate::cli::format::{Format, FormatArgs, document};
+use crate::cli::{CliResult, Context, Exit, Failure, OrExit};
+use crate::host::fact::Fact;
+use crate::host::source::{LiveSource, Source};
+use crate::host::{self, HostFacts};
+use crate::report::{style::Tone, style::clean, table, view};
+use crate::setup::apply::{ApplyError, Event, Executor, Left, StepError};
+use crate::setup::control::LiveControl;
+use crate::setup::guard::{Consents, Objection};
+use crate::setup::journal::{Journal, JournalError, LOCK_PATIENCE, Lock, RUN_DIR};
+use crate::setup::plan::{Plan, PlanError};
+use crate::setup::session;
+use crate::spec::pci::PciAddress;
+use crate::sys::signal::TerminationSignals;
+
+/// Options of every command that changes the host by a plan.
+#[derive(Debug, Clone, clap::Args)]
+pub(crate) struct ChangeArgs {
+    #[command(flatten)]
+    pub(crate) allow: AllowArgs,
+    /// Show what would be done, and do nothing
+    #[arg(long)]
+    pub(crate) dry_run: bool,
+    #[command(flatten)]
+    pub(crate) consent: ConsentArgs,
+    #[command(flatten)]
+    pub(crate) format: FormatArgs,
+}
+
+/// The option `--allow`.
+#[derive(Debug, Clone, clap::Args)]
+pub(crate) struct AllowArgs {
+    /// Consent to what a safety rule says of exactly this function; repeat it for others. Binds nothing by itself
+    #[arg(long, value_name = "ADDR")]
+    allow: Vec<PciAddress>,
+}
+
+impl AllowArgs {
+    /// What the user consents to.
+    pub(crate) fn consents(&self) -> Consents {
+        Consents { allow: self.allow.iter().copied().collect::<BTreeSet<_>>(), remote_session: is_remote() }
+    }
+}
+
+fn is_remote() -> bool {
+    ["SSH_CONNECTION", "SSH_CLIENT", "SSH_TTY"].iter().any(|name| std::env::var_os(name).is_some())
+        || session::came_over_network(&LiveSource, std::process::id())
+}
+
+/// Makes a plan from what is so.
+pub(crate) type Planner<'a> = &'a dyn Fn(&HostFacts, &Consents) -> Result<Plan, PlanError>;
+
+/// A plan, as programs read it.
+#[derive(Debug, Serialize)]
+struct PlanDocument<'a> {
+    changes: usize,
+    #[serde(flatten)]
+    plan: &'a Plan,
+}
+
+/// What was done, as programs read it.
+#[derive(Debug, Serialize)]
+struct AppliedDocument {
+    changes: usize,
+    transaction: Option<u32>,
+    steps: Vec<String>,
+    undo: Option<String>,
+}
+
+/// Why nothing was done, as programs read it.
+#[derive(Debug, Serialize)]
+struct RefusedDocument<'a> {
+    refused: &'a [Objection],
+}
+
+/// Shows what `make` plans; nothing is changed.
+pub(crate) fn show(make: Planner<'_>, allow: &AllowArgs, format: FormatArgs, context: &Context) -> CliResult {
+    let plan = planned(make, &allow.consents(), format, context)?;
+    let changes = plan.steps.len();
+    let text = document(format.format, "thruway.plan", 1, &PlanDocument { changes, plan: &plan })?;
+    context.print(text.unwrap_or_else(|| view::plan::render(&plan, table::terminal_width())))?;
+    Ok(Exit::Ok.into())
+}
+
+/// Carries out what `make` plans, after the user agreed.
+pub(crate) fn carry_out(make: Planner<'_>, args: &ChangeArgs, context: &Context) -> CliResult {
+    if args.dry_run {
+        return show(make, &args.allow, args.format, context);
+    }
+    require_root()?;
+    let consents = args.allow.consents();
+    let shown = planned(make, &consents, args.format, context)?;
+    if !shown.is_empty() {
+        context.note(view::plan::render(&shown, table::terminal_width()).trim_end());
+        args.consent.require("Do this?")?;
+    }
+    let workplace = Workplace::open(context)?;
+    // From here on a signal ends the work between two steps, with everything taken back.
+    let signals = TerminationSignals::new().or_exit(Exit::Host)?;
+    // Under the lock things may be different: another thruway may have been at work until now.
+    let plan = planned(make, &consents, args.format, context)?;
+    if plan != shown && !plan.is_empty() && !args.consent.yes {
+        return Err(Failure::new(
+            Exit::SetupFailed,
+            "the host changed after the plan was shown; nothing was changed; run it again to see the new plan",
+        ));
+    }
+    workplace.mention_unfinished(context)?;
+    let observer = |event: Event<'_>| tell(event, context);
+    let interrupted = || signals.take().is_some();
+    let executor = workplace.executor(&observer, &interrupted);
+    let argv: Vec<String> = std::env::args_os().map(|word| word.to_string_lossy().into_owned()).collect();
+    match executor.apply(&plan, &consents, &argv) {
+        Ok(applied) => {
+            let undo = applied.transaction.map(|id| format!("thruway undo {id}"));
+            let result = AppliedDocument {
+                changes: applied.steps.len(),
+                transaction: applied.transaction,
+                steps: applied.steps,
+                undo,
+            };
+            let text = match document(args.format.format, "thruway.apply", 1, &result)? {
+                Some(text) => text,
+                None => match &result.undo {
+                    Some(undo) => {
+                        format!("Done: {}. {undo} puts everything back as it was", count(result.changes))
+                    }
+                    None => "Nothing to do: it is all so already".to_owned(),
+                },
+            };
+            context.print(text)?;
+            Ok(Exit::Ok.into())
+        }
+        Err(error) => {
+            tell_left(error.left(), context);
+            Err(failure(error))
+        }
+    }
+}
+
+/// Changing the host is root's. (Capabilities alone do not suffice: the files of sysfs belong to root.)
+pub(crate) fn require_root() -> Result<(), Failure> {
+    if nix::unistd::geteuid().is_root() {
+        return Ok(());
+    }
+    Err(Failure::new(
+        Exit::Host,
+        "changing the host needs root: run it again with sudo (--dry-run and `thruway plan` do not need it)",
+    ))
+}
+
+fn planned(
+    make: Planner<'_>,
+    consents: &Consents,
+    format: FormatArgs,
+    context: &Context,
+) -> Result<Plan, Failure> {
+    let facts = host::collect(&LiveSource);
+    make(&facts, consents).map_err(|error| match error {
+        PlanError::Refused(refused) => {
+            let document =
+                document(format.format, "thruway.refused", 1, &RefusedDocument { refused: &refused });
+            match document.and_then(|text| text.map_or(Ok(()), |text| context.print(text))) {
+                Ok(()) => Failure::report(
+                    Exit::Refused,
+                    view::plan::render_refusal(&refused, table::terminal_width()),
+                ),
+                Err(failure) => failure,
+            }
+        }
+        PlanError::Invalid(_) => Failure::new(Exit::Usage, error),
+        PlanError::Select(_) | PlanError::Impossible { .. } => Failure::new(Exit::Host, error),
+    })
+}
+
+/// The journal, open and locked, and the live host.
+pub(crate) struct Workplace {
+    control: LiveControl,
+    journal: Journal,
+    lock: Lock,
+    boot_id: String,
+}
+
+impl Workplace {
+    /// Opens and locks the journal of this host.
+    pub(crate) fn open(context: &Context) -> Result<Self, Failure> {
+        let journal = Journal::open_or_create(Path::new(RUN_DIR)).map_err(journal_failure)?;
+        let waiting = |holder: &str| {
+            context.note(format!(
+                "Another thruway is changing this host ({}); waiting up to {} s for it",
+                clean(holder),
+                LOCK_PATIENCE.as_secs()
+            ));
+        };
+        let lock = journal.lock(LOCK_PATIENCE, waiting).map_err(journal_failure)?;
+        Ok(Self { control: LiveControl::new(Box::new(LiveSource)), journal, lock, boot_id: boot_id()? })
+    }
+
+    /// The one who carries out.
+    pub(crate) fn executor<'a>(
+        &'a self,
+        observer: &'a dyn Fn(Event<'_>),
+        interrupted: &'a dyn Fn() -> bool,
+    ) -> Executor<'a> {
+        Executor {
+            control: &self.control,
+            journal: &self.journal,
+            lock: &self.lock,
+            boot_id: &self.boot_id,
+            interrupted,
+            observer,
+        }
+    }
+
+    /// A transaction that did not end well does not keep anybody from working; it should not be forgotten either.
+    fn mention_unfinished(&self, context: &Context) -> Result<(), Failure> {
+        use crate::setup::journal::StepState;
+        for transaction in self.journal.transactions().map_err(journal_failure)? {
+            let unfinished = transaction.open_steps().any(|step| step.state != StepState::Done);
+            if transaction.header.boot_id == self.boot_id && unfinished {
+                let id = transaction.header.id;
+                context.note(format!(
+                    "Transaction {id} did not end well: see thruway status, thruway undo {id}"
+                ));
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Identity of this boot, without which the journal cannot tell what is history.
+pub(crate) fn boot_id() -> Result<String, Failure> {
+    match LiveSource.text("/proc/sys/kernel/random/boot_id") {
+        Fact::Known(id) => Ok(id),
+        _ => Err(Failure::new(Exit::Host, "cannot read /proc/sys/kernel/random/boot_id")),
+    }
+}
+
+/// How a journal that cannot be used ends a command: nothing was changed.
+pub(crate) fn journal_failure(error: JournalError) -> Failure {
+    let exit = if error.is_denied() { Exit::Host } else { Exit::SetupFailed };
+    Failure::new(exit, error)
+}
+
+fn failure(error: ApplyError) -> Failure {
+    let exit = match &error {
+        error if !error.left().is_empty() => Exit::SetupStuck,
+        ApplyError::Interrupted { .. } => Exit::Interrupted,
+        ApplyError::Failed { cause, .. } if matches!(**cause, StepError::Refused(_)) => Exit::Refused,
+        ApplyError::Failed { .. } | ApplyError::Journal(_) => Exit::SetupFailed,
+    };
+    let what = match exit {
+        Exit::SetupStuck => "not all of it could be taken back",
+        Exit::SetupFailed | Exit::Refused | Exit::Interrupted => "everything was taken back",
+        _ => "failed",
+    };
+    match error {
+        ApplyError::Journal(_) => Failure::new(exit, error),
+        other => Failure::caused(format!("the plan was not carried out; {what}"), exit, other),
+    }
+}
+
+/// Says on stderr what happens.
+pub(crate) fn tell(event: Event<'_>, context: &Context) {
+    let (tone, word, text) = match event {
+        // On a terminal a step that takes its time shows itself at once; its end is the news elsewhere.
+        Event::Begins(text) | Event::TakesBack(text) if context.can_animate() => (Tone::Detail, "..", text),
+        Event::Begins(_) | Event::TakesBack(_) => return,
+        Event::Done(text) => (Tone::Good, "done", text),
+        Event::AlreadySo(text) => (Tone::Detail, "so already", text),
+        Event::Failed(text) => (Tone::Bad, "failed", text),
+        Event::TookBack(text) => (Tone::Good, "taken back", text),
+        Event::Left(text) => (Tone::Bad, "left", text),
+    };
+    context.note(format!("  {} {}", tone.paint(&format!("{word:<11}")), clean(text)));
+}
+
+/// Lists on stderr what is left behind.
+pub(crate) fn tell_left(left: &[Left], context: &Context) {
+    if !left.is_empty() {
+        context.note(view::journal::render_left(left, table::terminal_width()).trim_end());
+    }
+}
+
+/// `1 change`, `2 changes`.
+pub(crate) fn count(changes: usize) -> String {
+    format!("{changes} change{}", if changes == 1 { "" } else { "s" })
+}
+
+/// Whether a format is for people.
+pub(crate) fn is_table(format: FormatArgs) -> bool {
+    format.format == Format::Table
+}

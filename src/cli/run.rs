@@ -1,0 +1,247 @@
+//! `thruway run`: run a virtual machine from a profile, from flags, or from both.
+
+use std::path::{Path, PathBuf};
+use std::str::FromStr;
+
+use crate::cli::format::{Format, FormatArgs, document};
+use crate::cli::{CliResult, Context, Exit, Failure};
+use crate::host::source::LiveSource;
+use crate::host::{self, select};
+use crate::profile::schema::{Device, VfioBlock};
+use crate::profile::{Loaded, Purpose, load};
+use crate::setup::goal::Selector;
+use crate::spec::pci::PciAddress;
+use crate::spec::units::ByteSize;
+use crate::vmm::boot::BootError;
+use crate::vmm::chipset::pvpanic::PvpanicConfig;
+use crate::vmm::config::MachineConfig;
+use crate::vmm::machine::{BuildError, Machine};
+use crate::vmm::run::ExitReason;
+use crate::vmm::virtio::devices::block::{BlockConfig, ImageFormat};
+use crate::vmm::virtio::devices::net::NetConfig;
+use crate::vmm::virtio::devices::rng::RngConfig;
+
+/// Name of the document that `--dry-run` prints.
+const SCHEMA: &str = "thruway.machine";
+/// Version of its shape.
+const SCHEMA_VERSION: u32 = 1;
+/// What a kernel is told where neither a profile nor a flag says anything.
+const DEFAULT_CMDLINE: &str = "console=ttyS0";
+
+/// Arguments of `thruway run`.
+#[derive(Debug, clap::Args)]
+#[command(after_long_help = "\
+The guest's serial port is on standard input and output. On a terminal, Ctrl-A x ends the machine.
+
+Exit codes: 0 the guest powered off, 10 it asked for a reboot, 11 its kernel panicked, 12 the machine failed,
+130 ended by a signal or by Ctrl-A x.
+
+Examples:
+  thruway run sriov-nic --kernel vmlinuz --initrd initrd.img
+  thruway run --kernel vmlinuz --initrd initrd.img --memory 1GiB --disk root.img,format=raw
+  thruway run --kernel vmlinux --vfio 0000:01:10.0 --dry-run")]
+pub(crate) struct Args {
+    /// Name of a built-in profile, or path of a file; flags go over what it says
+    #[arg(value_name = "PROFILE", required_unless_present = "kernel")]
+    profile: Option<String>,
+    /// Linux bzImage, or ELF file with a PVH entry point
+    #[arg(long, value_name = "FILE")]
+    kernel: Option<PathBuf>,
+    /// Initial RAM disk
+    #[arg(long, value_name = "FILE")]
+    initrd: Option<PathBuf>,
+    /// Kernel command line [default without a profile: console=ttyS0]
+    #[arg(long, value_name = "TEXT", allow_hyphen_values = true)]
+    cmdline: Option<String>,
+    /// Virtual CPUs, 1 to 8 [default without a profile: 1]
+    #[arg(long, value_name = "N", allow_negative_numbers = true)]
+    cpus: Option<i64>,
+    /// Guest memory: 512MiB, 4GiB [default without a profile: 512MiB]
+    #[arg(long, value_name = "SIZE", allow_hyphen_values = true)]
+    memory: Option<ByteSize>,
+    /// Add a disk; the format is never guessed, and is raw
+    #[arg(long, value_name = "PATH[,format=raw][,readonly]")]
+    disk: Vec<DiskFlag>,
+    /// Add a network card on this tap interface
+    #[arg(long, value_name = "NAME")]
+    tap: Vec<String>,
+    /// Pass a host function through; it must be bound to vfio-pci
+    #[arg(long, value_name = "ADDR")]
+    vfio: Vec<PciAddress>,
+    /// Print the machine that would run, and stop
+    #[arg(long)]
+    dry_run: bool,
+    #[command(flatten)]
+    format: FormatArgs,
+}
+
+/// A disk as a flag says it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+struct DiskFlag {
+    path: PathBuf,
+    readonly: bool,
+}
+
+/// Why a text is no disk.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+enum DiskFlagError {
+    /// No path in front of the options.
+    #[error("the path is missing; write PATH[,format=raw][,readonly]")]
+    NoPath,
+    /// A format that is not known.
+    #[error("`{0}` is not a disk format; raw is")]
+    Format(String),
+    /// An option that is not known.
+    #[error("`{0}` is not an option of a disk; format=raw and readonly are")]
+    Option(String),
+}
+
+impl FromStr for DiskFlag {
+    type Err = DiskFlagError;
+
+    fn from_str(text: &str) -> Result<Self, DiskFlagError> {
+        let mut parts = text.split(',');
+        let path = parts.next().filter(|path| !path.is_empty()).ok_or(DiskFlagError::NoPath)?;
+        let mut disk = Self { path: path.into(), readonly: false };
+        for part in parts {
+            match part.split_once('=') {
+                None if part == "readonly" => disk.readonly = true,
+                Some(("format", "raw")) => {}
+                Some(("format", format)) => return Err(DiskFlagError::Format(format.to_owned())),
+                _ => return Err(DiskFlagError::Option(part.to_owned())),
+            }
+        }
+        Ok(disk)
+    }
+}
+
+/// Runs the machine that profile and flags describe; the exit code says how it ended.
+pub(crate) fn run(args: &Args, context: &Context) -> CliResult {
+    let config = configure(args)?;
+    if args.dry_run {
+        return dry_run(&config, args.format.format, context);
+    }
+    let machine = Machine::build(&config).map_err(|error| Failure::new(exit_of(&error), error))?;
+    if machine.has_terminal() {
+        // The terminal is raw already: the line break needs its carriage return.
+        context.note(format_args!("{}: Ctrl-A x ends the machine\r", config.name));
+    }
+    let reason = machine.run();
+    let exit = match reason {
+        ExitReason::PowerOff => Exit::Ok,
+        ExitReason::Reboot => Exit::GuestReboot,
+        ExitReason::Panic => Exit::GuestPanic,
+        ExitReason::Interrupted => Exit::Interrupted,
+        ExitReason::Fault(_) => return Err(Failure::new(Exit::VmmFault, reason.to_string())),
+    };
+    if exit != Exit::Ok {
+        context.note(format_args!("{}: {reason}", config.name));
+    }
+    Ok(exit.into())
+}
+
+/// The machine that the arguments describe.
+fn configure(args: &Args) -> Result<MachineConfig, Failure> {
+    let mut loaded = match &args.profile {
+        Some(profile) => load(profile, Purpose::Act)?,
+        None => {
+            let mut loaded = Loaded::from_flags();
+            DEFAULT_CMDLINE.clone_into(&mut loaded.profile.machine.boot.cmdline);
+            loaded.profile.machine.devices =
+                vec![Device::VirtioRng(RngConfig {}), Device::Pvpanic(PvpanicConfig {})];
+            loaded
+        }
+    };
+    lay_over(args, &mut loaded)?;
+    // The host is read only if a profile selects a function other than by its address: a start should not wait for it.
+    let facts = std::cell::OnceCell::new();
+    let lookup = |selector: &Selector| match selector {
+        Selector::Address(address) => Ok(*address),
+        other => select::resolve(facts.get_or_init(|| host::collect(&LiveSource)), other),
+    };
+    Ok(loaded.resolve(lookup)?)
+}
+
+/// Puts the flags over what the profile says; devices are added behind its own.
+fn lay_over(args: &Args, loaded: &mut Loaded) -> Result<(), Failure> {
+    let absolute = |path: &Path| {
+        std::path::absolute(path).map_err(|error| {
+            Failure::caused(
+                format_args!("cannot find the directory of {}", path.display()),
+                Exit::Host,
+                error,
+            )
+        })
+    };
+    if let Some(kernel) = &args.kernel {
+        loaded.profile.machine.boot.kernel = Some(absolute(kernel)?);
+        loaded.overridden("machine.boot.kernel");
+    }
+    if let Some(initrd) = &args.initrd {
+        loaded.profile.machine.boot.initrd = Some(absolute(initrd)?);
+        loaded.overridden("machine.boot.initrd");
+    }
+    if let Some(cmdline) = &args.cmdline {
+        loaded.profile.machine.boot.cmdline.clone_from(cmdline);
+        loaded.overridden("machine.boot.cmdline");
+    }
+    if let Some(cpus) = args.cpus {
+        loaded.profile.machine.cpus = cpus;
+        loaded.overridden("machine.cpus");
+    }
+    if let Some(memory) = args.memory {
+        loaded.profile.machine.memory = memory;
+        loaded.overridden("machine.memory");
+    }
+    let devices = &mut loaded.profile.machine.devices;
+    for disk in &args.disk {
+        let (path, readonly) = (absolute(&disk.path)?, disk.readonly);
+        devices.push(Device::VirtioBlock(block(path, readonly)));
+    }
+    devices.extend(args.tap.iter().map(|tap| Device::VirtioNet(NetConfig { tap: tap.clone(), mac: None })));
+    devices.extend(
+        args.vfio.iter().map(|address| Device::VfioPci(VfioBlock { select: Selector::Address(*address) })),
+    );
+    Ok(())
+}
+
+fn block(path: PathBuf, readonly: bool) -> BlockConfig {
+    BlockConfig { path, format: ImageFormat::Raw, readonly, serial: None }
+}
+
+fn dry_run(config: &MachineConfig, format: Format, context: &Context) -> CliResult {
+    let text = match document(format, SCHEMA, SCHEMA_VERSION, config)? {
+        Some(document) => document,
+        None => serde_yaml::to_string(config).map_err(|error| Failure::new(Exit::VmmFault, error))?,
+    };
+    context.print(text)?;
+    Ok(Exit::Ok.into())
+}
+
+/// What the user gave is at fault, or what the host has.
+fn exit_of(error: &BuildError) -> Exit {
+    match error {
+        BuildError::Boot(BootError::Read { source, .. })
+            if source.kind() == std::io::ErrorKind::PermissionDenied =>
+        {
+            Exit::Host
+        }
+        BuildError::Config(_) | BuildError::Boot(_) => Exit::Usage,
+        _ => Exit::Host,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn disks_are_read_with_their_options() {
+        let disk = |text: &str| text.parse::<DiskFlag>();
+        assert_eq!(disk("a.img"), Ok(DiskFlag { path: "a.img".into(), readonly: false }));
+        assert_eq!(disk("a.img,format=raw,readonly"), Ok(DiskFlag { path: "a.img".into(), readonly: true }));
+        assert_eq!(disk(",readonly"), Err(DiskFlagError::NoPath));
+        assert_eq!(disk("a.img,format=qcow2"), Err(DiskFlagError::Format("qcow2".to_owned())));
+        assert_eq!(disk("a.img,cache=none"), Err(DiskFlagError::Option("cache=none".to_owned())));
+    }
+}

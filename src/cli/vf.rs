@@ -1,0 +1,54 @@
+//! `thruway vf`: create and destroy virtual functions.
+
+use crate::cli::change::{ChangeArgs, carry_out};
+use crate::cli::{CliResult, Context};
+use crate::host::select::Selector;
+use crate::setup::goal::{Goal, SriovGoal};
+use crate::setup::plan::plan;
+use crate::spec::pci::PciAddress;
+
+/// Arguments of `thruway vf`.
+#[derive(Debug, clap::Args)]
+pub(crate) struct Args {
+    #[command(subcommand)]
+    what: What,
+}
+
+#[derive(Debug, clap::Subcommand)]
+enum What {
+    /// Create virtual functions of a physical function
+    #[command(after_long_help = "\
+Examples:
+  thruway vf create 0000:01:00.0 --count 2    two VFs, with the drivers that the kernel chooses
+
+A profile creates VFs and binds them in one step: see thruway profile show sriov-nic.")]
+    Create {
+        /// The physical function
+        #[arg(value_name = "PF")]
+        pf: PciAddress,
+        /// How many there should be; others are destroyed first
+        #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..))]
+        count: u16,
+        #[command(flatten)]
+        change: ChangeArgs,
+    },
+    /// Destroy all virtual functions of a physical function
+    Destroy {
+        /// The physical function
+        #[arg(value_name = "PF")]
+        pf: PciAddress,
+        #[command(flatten)]
+        change: ChangeArgs,
+    },
+}
+
+/// Creates or destroys.
+pub(crate) fn run(args: &Args, context: &Context) -> CliResult {
+    let (pf, count, change) = match &args.what {
+        What::Create { pf, count, change } => (*pf, *count, change),
+        What::Destroy { pf, change } => (*pf, 0, change),
+    };
+    let sriov = SriovGoal { pf: Selector::Address(pf), count, autoprobe: None, vfs: Vec::new() };
+    let goal = Goal { sriov: vec![sriov], ..Goal::default() };
+    carry_out(&|facts, consents| plan(facts, &goal, consents), change, context)
+}

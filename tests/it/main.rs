@@ -1,0 +1,24 @@
+//! Integration tests: the program from outside, its generated files, and the shape of its sources.
+//!
+//! - `architecture`: which room may use which; what each must never do.
+//! - `cli`: exit codes, streams, colour. `golden`: what is printed, to the letter.
+//! - `lab`: what a real kernel does in an emulated host; its head says how a test uses it.
+//! - `probe`: what the inspector says of the hosts in `tests/hosts`.
+//! - `generated`: man pages, completions and the JSON schema are as fresh as the code.
+//!
+//! All of it runs unprivileged, offline and without KVM, unless a test says SKIP and why; see [`support::skip`].
+
+#![expect(
+    clippy::unwrap_used,
+    clippy::indexing_slicing,
+    reason = "a test that meets an unexpected value should stop there"
+)]
+
+mod architecture;
+mod cli;
+mod generated;
+mod golden;
+mod lab;
+mod probe;
+mod support;
+mod vm;

@@ -1,0 +1,294 @@
+//! `thruway probe --root` on the hosts in `tests/hosts`: what is printed, to the letter, and what it means.
+//!
+//! A host is one text file, one entry a line: `PATH = TEXT`, `PATH -> TARGET`, `PATH/` (a directory), `PATH :` with its
+//! lines below behind `| `, and `PATH [SIZE] OFFSET:HEX ..` for bytes, zero where nothing is said.
+
+use std::fs;
+use std::os::unix::fs::symlink;
+use std::path::Path;
+use std::process::{Command, Stdio};
+
+use serde_json::Value;
+
+use crate::support::{Run, assert_golden, program, root, run};
+
+/// A host of `tests/hosts`, unfolded into a directory.
+struct Host {
+    name: &'static str,
+    directory: tempfile::TempDir,
+}
+
+impl Host {
+    fn new(name: &'static str) -> Self {
+        let directory = tempfile::tempdir().unwrap();
+        let text = fs::read_to_string(root().join(format!("tests/hosts/{name}.tree"))).unwrap();
+        let mut lines = text.lines().peekable();
+        while let Some(line) = lines.next() {
+            if line.starts_with('#') {
+                continue;
+            }
+            let mut block = Vec::new();
+            while let Some(line) = lines.next_if(|next| next.starts_with('|')) {
+                block.push(line.get(2..).unwrap_or_default());
+            }
+            unfold(directory.path(), line, &block);
+        }
+        Self { name, directory }
+    }
+
+    fn probe(&self, width: u16, format: &str) -> Run {
+        let run = run(
+            program()
+                .env("COLUMNS", width.to_string())
+                .args(["probe", "--format", format, "--root"])
+                .arg(self.directory.path()),
+            b"",
+        );
+        assert_eq!((run.code, run.stderr.as_str()), (Some(0), ""), "{}", self.name);
+        run
+    }
+
+    fn document(&self) -> Value {
+        serde_json::from_str(&self.probe(100, "json").stdout).unwrap()
+    }
+
+    /// The value at `pointer` below `data`.
+    fn fact(&self, pointer: &str) -> Value {
+        self.document().pointer(&format!("/data{pointer}")).unwrap_or_else(|| panic!("no {pointer}")).clone()
+    }
+}
+
+fn unfold(root: &Path, line: &str, block: &[&str]) {
+    let (path, rest) = line.split_once(' ').unwrap_or((line, ""));
+    let place = root.join(path.trim_start_matches('/').trim_end_matches('/'));
+    fs::create_dir_all(place.parent().unwrap()).unwrap();
+    let (kind, content) = rest.split_once(' ').unwrap_or((rest, ""));
+    match kind {
+        "" => fs::create_dir_all(place).unwrap(),
+        "=" => fs::write(place, format!("{content}\n")).unwrap(),
+        ":" => fs::write(place, block.iter().map(|line| format!("{line}\n")).collect::<String>()).unwrap(),
+        "->" => symlink(content, place).unwrap(),
+        size => fs::write(place, bytes(size, content)).unwrap(),
+    }
+}
+
+fn bytes(size: &str, content: &str) -> Vec<u8> {
+    let mut bytes = vec![0; size.trim_matches(['[', ']']).parse().unwrap()];
+    for run in content.split_whitespace() {
+        let (offset, hex) = run.split_once(':').unwrap();
+        let offset = usize::from_str_radix(offset, 16).unwrap();
+        for (index, digits) in hex.as_bytes().chunks(2).enumerate() {
+            let digits = std::str::from_utf8(digits).unwrap();
+            bytes[offset + index] = u8::from_str_radix(digits, 16).unwrap();
+        }
+    }
+    bytes
+}
+
+/// The table of host `name` and its document, as committed.
+fn golden(name: &'static str) {
+    let host = Host::new(name);
+    assert_golden(format!("tests/golden/probe/{name}.txt"), &host.probe(100, "table").stdout);
+    let document = host.probe(100, "json").stdout.replace(env!("CARGO_PKG_VERSION"), "VERSION");
+    assert_golden(format!("tests/golden/probe/{name}.json"), &document);
+}
+
+#[test]
+fn vtd_with_virtual_functions() {
+    golden("vtd-igb");
+}
+
+#[test]
+fn amdvi() {
+    golden("amdvi");
+}
+
+#[test]
+fn no_iommu() {
+    golden("no-iommu");
+}
+
+#[test]
+fn unrelated_endpoints_in_one_group() {
+    golden("shared-group");
+}
+
+#[test]
+fn switched_off_in_firmware_and_kernel() {
+    golden("intel-off");
+}
+
+#[test]
+fn software_kvm() {
+    golden("software-kvm");
+}
+
+#[test]
+fn container_without_privilege() {
+    golden("container");
+}
+
+#[test]
+fn malformed_in_every_way() {
+    golden("malformed");
+}
+
+#[test]
+fn what_cannot_be_read_is_null_and_listed_with_a_pointer_that_resolves() {
+    let document = Host::new("container").document();
+    let unread = document.pointer("/data/unread").unwrap().as_array().unwrap();
+    assert!(!unread.is_empty());
+    for entry in unread {
+        let pointer = entry["pointer"].as_str().unwrap();
+        assert_eq!(document.pointer(pointer), Some(&Value::Null), "{pointer}");
+        assert!(entry["reason"].is_string() && entry["source"].is_string());
+    }
+    let denied = |pointer: &str| unread.iter().any(|entry| entry["pointer"] == pointer);
+    for pointer in [
+        "/data/kvm/usable",
+        "/data/iommu/interrupt_remapping",
+        "/data/iommu/acpi_tables",
+        "/data/iommu/groups/1/viable",
+        "/data/pci/devices/0/extended_capabilities",
+        "/data/pci/devices/0/usage/vfio_users",
+        "/data/pci/devices/1/vendor_id",
+    ] {
+        assert!(denied(pointer), "{pointer} is not listed");
+    }
+}
+
+#[test]
+fn a_member_with_a_driver_of_its_own_keeps_its_group_from_being_viable() {
+    let host = Host::new("shared-group");
+    let group = host.fact("/iommu/groups/1");
+    assert_eq!(group["viable"], false);
+    let blockers: Vec<_> =
+        group["blockers"].as_array().unwrap().iter().map(|blocker| &blocker["device"]).collect();
+    assert_eq!(blockers, ["0000:01:00.0", "0000:02:00.0", "0000:03:00.0"]);
+    assert_eq!(host.fact("/iommu/groups/3/viable"), true);
+}
+
+#[test]
+fn uses_are_followed_from_uppers_and_holders_down_to_the_function() {
+    let host = Host::new("intel-off");
+    let bonded = host.fact("/pci/devices/2/usage/interfaces/0");
+    assert_eq!(
+        (&bonded["default_route"], &bonded["uppers"]),
+        (&true.into(), &serde_json::json!(["bond0", "br0"]))
+    );
+    assert_eq!(host.fact("/pci/devices/3/usage/interfaces/0/default_route"), false);
+    let uses = host.fact("/pci/devices/1/usage/disks/0/uses");
+    for expected in [
+        serde_json::json!({"kind": "mounted", "device": "dm-0", "at": "/"}),
+        serde_json::json!({"kind": "mounted", "device": "dm-0", "at": "/media/my disk"}),
+        serde_json::json!({"kind": "swap", "device": "dm-1"}),
+        serde_json::json!({"kind": "held", "device": "nvme0n1p2", "by": "dm-0"}),
+    ] {
+        assert!(uses.as_array().unwrap().contains(&expected), "{expected} is not in {uses}");
+    }
+}
+
+#[test]
+fn yaml_says_what_json_says() {
+    let host = Host::new("vtd-igb");
+    let yaml: Value = serde_yaml::from_str(&host.probe(100, "yaml").stdout).unwrap();
+    assert_eq!(yaml, host.document());
+}
+
+#[test]
+fn tables_fit_their_terminal() {
+    for name in ["vtd-igb", "shared-group", "intel-off", "container", "malformed"] {
+        let host = Host::new(name);
+        for width in [80, 200] {
+            for line in host.probe(width, "table").stdout.lines() {
+                assert!(line.chars().count() <= usize::from(width), "{name} at {width}: {line}");
+            }
+        }
+    }
+}
+
+#[test]
+fn colour_comes_only_when_asked_for() {
+    let host = Host::new("intel-off");
+    let table = |color: &str| {
+        run(program().args(["--color", color, "probe", "--root"]).arg(host.directory.path()), b"").stdout
+    };
+    assert!(!table("auto").contains('\x1b'));
+    assert!(table("always").contains('\x1b'));
+    assert!(!table("never").contains('\x1b'));
+}
+
+#[test]
+fn names_from_a_hostile_tree_do_not_steer_the_terminal() {
+    let host = Host::new("malformed");
+    let text =
+        run(program().args(["--color", "never", "probe", "--root"]).arg(host.directory.path()), b"").stdout;
+    assert!(!text.chars().any(|c| c.is_control() && c != '\n'));
+}
+
+#[test]
+fn a_closed_pipe_is_success() {
+    let host = Host::new("vtd-igb");
+    let mut child = program()
+        .args(["probe", "--format", "json", "--root"])
+        .arg(host.directory.path())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    drop(child.stdout.take());
+    let output = child.wait_with_output().unwrap();
+    assert_eq!((output.status.code(), output.stderr.as_slice()), (Some(0), &b""[..]));
+}
+
+#[test]
+fn a_root_that_is_no_host_is_wrong_usage() {
+    let run = run(program().args(["probe", "--root", "/nonexistent/host"]), b"");
+    assert_eq!((run.code, run.stdout.as_str()), (Some(2), ""));
+    assert!(run.stderr.contains("/nonexistent/host"), "{}", run.stderr);
+}
+
+#[test]
+fn an_empty_root_is_unknown_and_not_a_failure() {
+    let directory = tempfile::tempdir().unwrap();
+    let run = run(program().args(["probe", "--format", "json", "--root"]).arg(directory.path()), b"");
+    assert_eq!(run.code, Some(0));
+    let document: Value = serde_json::from_str(&run.stdout).unwrap();
+    for pointer in [
+        "/data/pci/devices",
+        "/data/iommu/groups",
+        "/data/iommu/units",
+        "/data/kvm/usable",
+        "/data/cpu/vendor",
+    ] {
+        assert_eq!(document.pointer(pointer), Some(&Value::Null), "{pointer}");
+        assert!(
+            document["data"]["unread"].as_array().unwrap().iter().any(|entry| entry["pointer"] == pointer),
+            "{pointer}"
+        );
+    }
+}
+
+/// This host, whatever it is: the document is whole and the same user may ask.
+#[test]
+fn the_live_host_answers_without_privilege() {
+    let mut command = Command::new("setpriv");
+    let unprivileged =
+        command.args(["--reuid=65534", "--regid=65534", "--clear-groups"]).arg(env!("CARGO_BIN_EXE_thruway"));
+    let may_drop =
+        nix::unistd::geteuid().is_root() && readable_by_all(Path::new(env!("CARGO_BIN_EXE_thruway")));
+    let mut plain = program();
+    let command = if may_drop { unprivileged } else { &mut plain };
+    let run = run(command.args(["probe", "--format", "json"]), b"");
+    assert_eq!((run.code, run.stderr.as_str()), (Some(0), ""));
+    let document: Value = serde_json::from_str(&run.stdout).unwrap();
+    assert_eq!(document["schema"], "thruway.probe");
+}
+
+/// Whether somebody else may execute the file at `path`, by the modes of it and of the directories above.
+fn readable_by_all(path: &Path) -> bool {
+    use std::os::unix::fs::PermissionsExt;
+    path.ancestors()
+        .all(|place| fs::metadata(place).is_ok_and(|metadata| metadata.permissions().mode() & 0o001 != 0))
+        && Command::new("setpriv").arg("--version").stdout(Stdio::null()).status().is_ok()
+}

@@ -23,6 +23,14 @@ virtual_functions() {
 	echo 0 >/sys/bus/pci/devices/$1/sriov_drivers_autoprobe
 	echo $2 >/sys/bus/pci/devices/$1/sriov_numvfs
 }
+# The kernel numbers controllers as their probes end, which is no order.
+controller() {
+	echo /dev/$(ls /sys/bus/pci/devices/$1/nvme)
+}
+# The disk of the host's only NVMe controller, which the kernel looks for after the probe has returned.
+await_disk() {
+	until [ -b /dev/nvme0n1 ]; do sleep 0.1; done
+}
 inside() {
 	name=$1; shift
 	env "$@" $TEST --ignored --exact lab::vfio::inside::$name --nocapture --test-threads=1 </dev/null
@@ -73,6 +81,7 @@ fn functions_open_interrupt_and_are_given_back() {
             echo $address >/sys/bus/pci/drivers_probe
             basename $(readlink /sys/bus/pci/devices/$address/driver)
         done
+        await_disk
         dd if=/dev/nvme0n1 of=/dev/null bs=1M count=1 2>/dev/null
     ";
     let Some(run) = succeed("vtd-igb", script) else { return };

@@ -112,6 +112,7 @@ fn an_nvme_controller_stores_by_msix_and_by_intx() {
         echo >/sys/bus/pci/devices/0000:02:00.0/driver_override
         echo 0000:02:00.0 >/sys/bus/pci/drivers/vfio-pci/unbind
         echo 0000:02:00.0 >/sys/bus/pci/drivers_probe
+        await_disk
         dd if=/dev/nvme0n1 bs=512 skip=8 count=1 2>/dev/null | tr -d '\\0'
     ";
     let Some(run) = run("vtd-igb", &guests, script) else { return };
@@ -139,15 +140,16 @@ fn a_virtual_function_of_an_nvme_controller_stores() {
     let guests = [("vf", format!("MARKER=WROTE-BY-VF\n{DISK_GUEST}"))];
     let script = "
         pf=/sys/bus/pci/devices/0000:01:00.0
+        nvme=$(controller 0000:01:00.0)
         # Queue and interrupt resources go from the primary controller to the virtual function (NVMe 2.0, 8.26).
-        nvme virt-mgmt /dev/nvme0 -c 0 -r 1 -n 0 -a 1
-        nvme virt-mgmt /dev/nvme0 -c 0 -r 0 -n 0 -a 1
+        nvme virt-mgmt $nvme -c 0 -r 1 -n 0 -a 1
+        nvme virt-mgmt $nvme -c 0 -r 0 -n 0 -a 1
         echo 1 >$pf/reset
         virtual_functions 0000:01:00.0 2
-        nvme virt-mgmt /dev/nvme0 -c 1 -r 1 -n 1 -a 8
-        nvme virt-mgmt /dev/nvme0 -c 1 -r 0 -n 2 -a 8
+        nvme virt-mgmt $nvme -c 1 -r 1 -n 1 -a 8
+        nvme virt-mgmt $nvme -c 1 -r 0 -n 2 -a 8
         echo 1 >/sys/bus/pci/devices/0000:01:00.1/reset
-        nvme virt-mgmt /dev/nvme0 -c 1 -r 0 -n 0 -a 9
+        nvme virt-mgmt $nvme -c 1 -r 0 -n 0 -a 9
         bind 0000:01:00.1
         watch vf 0000:01:00.1 ''
         if grep vfio- /proc/interrupts; then exit 1; fi
@@ -198,6 +200,7 @@ fn a_function_is_given_back_however_the_process_ends() {
         echo >/sys/bus/pci/devices/$function/driver_override
         echo $function >/sys/bus/pci/drivers/vfio-pci/unbind
         echo $function >/sys/bus/pci/drivers_probe
+        await_disk
         dd if=/dev/nvme0n1 of=/dev/null bs=512 count=1 2>/dev/null
     "#;
     let Some(run) = run("vtd-igb", &guests, script) else { return };

@@ -17,6 +17,7 @@
 //! ```
 //!
 //! - [`host`] reads a host and states facts; it never judges and never writes.
+//! - [`check`] has opinions on those facts: each finding with its evidence, its cause and what to do.
 //! - [`setup`] changes the host through a journal that can undo every step.
 //! - [`vmm`] runs a machine: vCPUs, memory, chipset, virtio and passed-through devices.
 //! - [`rehearse`] boots an emulated host in which the whole road can be tried first.
@@ -34,6 +35,7 @@
     )
 )]
 
+pub mod check;
 pub mod cli;
 pub mod host;
 pub mod profile;

@@ -6,26 +6,38 @@
 
 pub mod cpu;
 pub mod fact;
+pub mod firmware;
+pub mod interrupts;
 pub mod iommu;
 pub mod kernel;
 pub mod kvm;
+pub mod memory;
 mod parse;
 pub mod pci;
+pub mod scsi;
 pub mod select;
 pub mod source;
 pub mod sriov;
 pub mod usage;
+pub mod usb;
+pub mod vfio;
 
 use serde::Serialize;
 
 use crate::spec::pci::PciAddress;
 use cpu::Cpu;
 use fact::Fact;
+use firmware::Firmware;
+use interrupts::Interrupts;
 use iommu::{Group, Iommu};
 use kernel::Kernel;
 use kvm::Kvm;
+use memory::Memory;
 use pci::{Pci, PciDevice};
+use scsi::Scsi;
 use source::Source;
+use usb::Usb;
+use vfio::Vfio;
 
 /// Everything that was read of a host, at one moment.
 #[derive(Debug, Clone, Serialize)]
@@ -34,12 +46,24 @@ pub struct HostFacts {
     pub kernel: Kernel,
     /// The processor and what we run under.
     pub cpu: Cpu,
+    /// Firmware and its tables.
+    pub firmware: Firmware,
+    /// Memory.
+    pub memory: Memory,
     /// KVM.
     pub kvm: Kvm,
     /// IOMMUs and their groups.
     pub iommu: Iommu,
+    /// Ways for interrupts to reach a guest.
+    pub interrupts: Interrupts,
+    /// VFIO.
+    pub vfio: Vfio,
     /// PCI functions and what uses them.
     pub pci: Pci,
+    /// USB devices.
+    pub usb: Usb,
+    /// SCSI devices.
+    pub scsi: Scsi,
 }
 
 /// Reads a host. What cannot be read is a fact too; this never fails as a whole.
@@ -52,6 +76,12 @@ pub fn collect(source: &dyn Source) -> HostFacts {
     HostFacts {
         kvm: kvm::collect(source, &cpu, &kernel),
         iommu: iommu::collect(source, &pci),
+        firmware: firmware::collect(source),
+        memory: memory::collect(source),
+        interrupts: interrupts::collect(source),
+        vfio: vfio::collect(source),
+        usb: usb::collect(source),
+        scsi: scsi::collect(source),
         kernel,
         cpu,
         pci,

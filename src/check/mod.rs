@@ -16,6 +16,7 @@ mod iommu;
 mod kernel;
 mod kvm;
 mod memory;
+mod menus;
 mod outcome;
 mod pci;
 mod performance;

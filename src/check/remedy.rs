@@ -2,6 +2,10 @@
 
 use serde::Serialize;
 
+use super::menus;
+use crate::host::HostFacts;
+use crate::host::firmware::{LiveSetting, Setting};
+
 /// How sure a menu path is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize)]
 #[serde(rename_all = "snake_case")]
@@ -52,6 +56,30 @@ impl Remedy {
         Self::new(RemedyKind::Command, command, Some(note.into()))
     }
 
+    /// Switches `setting` on in the firmware (Secure Boot: off). Where the firmware itself shows the setting, its own name
+    /// and value; else the menu of this machine's maker; else the wording that many makers share.
+    #[must_use]
+    pub fn firmware(facts: &HostFacts, setting: Setting) -> Self {
+        let on = setting != Setting::SecureBoot;
+        let place = menus::place(facts, setting);
+        let menu =
+            format!("{}{}", place.maker.map(|maker| format!("{maker}: ")).unwrap_or_default(), place.path);
+        let (text, confidence, live) = match facts.firmware.setting(setting) {
+            Some(live) => (live_step(live, on), Confidence::High, Some(live)),
+            None => {
+                let verb = if on { "enable" } else { "disable" };
+                (format!("{verb} in the firmware setup, usually at {menu}"), place.confidence, None)
+            }
+        };
+        let mut note = live.map(|live| live_note(live, on, &menu)).unwrap_or_default();
+        note.push_str(side_effects(setting));
+        note.push_str("then switch the machine fully off and on: on some boards a restart does not apply it");
+        Self {
+            confidence: Some(confidence),
+            ..Self::new(RemedyKind::Firmware, text, Some(note)).after_reboot()
+        }
+    }
+
     /// Something to do by hand on the hardware.
     #[must_use]
     pub fn hardware(text: impl Into<String>) -> Self {
@@ -73,5 +101,85 @@ impl Remedy {
     pub fn after_reboot(mut self) -> Self {
         self.reboot = true;
         self
+    }
+}
+
+/// The setting in the firmware's own words.
+fn live_step(live: &LiveSetting, on: bool) -> String {
+    let LiveSetting { driver, name, value, .. } = live;
+    let now = value.known().map(|value| format!(", now `{value}`")).unwrap_or_default();
+    let wanted = live.value_for(on).unwrap_or(if on { "Enabled" } else { "Disabled" });
+    format!("set `{name}` in the firmware setup to `{wanted}` (attribute {driver}/{name}{now})")
+}
+
+/// Where the menu shows it, and how it is set from here.
+fn live_note(live: &LiveSetting, on: bool, menu: &str) -> String {
+    let command = live.value_for(on).map_or_else(String::new, |value| {
+        format!(
+            "without a firmware password it can be set from here: echo '{value}' | sudo tee '{}'; ",
+            live.path()
+        )
+    });
+    format!("usually at {menu}; {command}")
+}
+
+/// What a setting changes beside what it is for.
+fn side_effects(setting: Setting) -> &'static str {
+    match setting {
+        Setting::ResizableBar => "some guests with a large BAR do not start; switch it off again if so; ",
+        Setting::Acs => "firmware may offer it only while Advanced Error Reporting (AER) is on; ",
+        Setting::SecureBoot => "without it the machine boots unsigned code too; ",
+        Setting::Above4g => "old 32-bit option ROMs and systems may not boot with it; ",
+        _ => "",
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::host::collect;
+    use crate::host::source::fake::{Entry, FakeHost};
+
+    fn dell() -> FakeHost {
+        FakeHost::new(&[
+            ("/proc/cpuinfo", Entry::Text("vendor_id : GenuineIntel")),
+            ("/sys/class/dmi/id/board_vendor", Entry::Text("Dell Inc.")),
+            ("/sys/class/dmi/id/product_name", Entry::Text("OptiPlex 7080")),
+        ])
+    }
+
+    #[test]
+    fn the_menu_of_the_maker_comes_with_its_confidence_and_a_full_power_off() {
+        let remedy = Remedy::firmware(&collect(&dell().source()), Setting::Iommu);
+        assert_eq!(
+            remedy.text,
+            "enable in the firmware setup, usually at `Virtualization Support > VT for Direct I/O` (Dell)"
+        );
+        assert_eq!((remedy.kind, remedy.confidence), (RemedyKind::Firmware, Some(Confidence::High)));
+        assert!(remedy.reboot && remedy.note.unwrap().contains("fully off"));
+    }
+
+    #[test]
+    fn the_value_that_firmware_shows_goes_before_the_menu() {
+        let host = dell();
+        let attribute = "/sys/class/firmware-attributes/dell-wmi-sysman/attributes/VtForDirectIo";
+        host.add(&[
+            (&format!("{attribute}/current_value"), Entry::Text("Disabled")),
+            (&format!("{attribute}/possible_values"), Entry::Text("Disabled;Enabled;")),
+        ]);
+        let remedy = Remedy::firmware(&collect(&host.source()), Setting::Iommu);
+        assert_eq!(
+            remedy.text,
+            "set `VtForDirectIo` in the firmware setup to `Enabled` (attribute dell-wmi-sysman/VtForDirectIo, now \
+             `Disabled`)"
+        );
+        assert_eq!(remedy.confidence, Some(Confidence::High));
+        assert!(remedy.note.unwrap().contains("Virtualization Support > VT for Direct I/O"));
+    }
+
+    #[test]
+    fn an_unknown_machine_gets_low_confidence() {
+        let remedy = Remedy::firmware(&collect(&FakeHost::new(&[]).source()), Setting::Sriov);
+        assert_eq!(remedy.confidence, Some(Confidence::Low));
     }
 }

@@ -62,8 +62,8 @@ impl Remedy {
     pub fn firmware(facts: &HostFacts, setting: Setting) -> Self {
         let on = setting != Setting::SecureBoot;
         let place = menus::place(facts, setting);
-        let menu =
-            format!("{}{}", place.maker.map(|maker| format!("{maker}: ")).unwrap_or_default(), place.path);
+        let maker = place.maker.map(|maker| format!(" ({maker})")).unwrap_or_default();
+        let menu = format!("`{}`{maker}", place.path);
         let (text, confidence, live) = match facts.firmware.setting(setting) {
             Some(live) => (live_step(live, on), Confidence::High, Some(live)),
             None => {

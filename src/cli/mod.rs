@@ -20,6 +20,8 @@
 //!   closed pipe ends the program with success. [`Context::note`]: everything else, to stderr.
 //! - [`format::FormatArgs`], to be flattened into `Args`: `--format table|json|yaml`; and [`format::document`], the
 //!   envelope of machine-readable output.
+//! - [`source::RootArgs`], to be flattened by every command that reads a host: `--root`; its `open` gives the source that
+//!   the user named, live or not.
 //! - [`confirm::ConsentArgs`], to be flattened: `--yes`, and the question on a terminal.
 //! - Examples of use go into `#[command(after_long_help = "Examples:\n  thruway ..")]`; man pages take them from there.
 //! - `tracing::{error, warn, info, debug, trace}!` for diagnostics; `-v` and `-q` choose how much of it is seen.
@@ -40,6 +42,7 @@ mod probe;
 mod profile;
 mod rehearse;
 mod run;
+pub(crate) mod source;
 mod status;
 mod undo;
 mod vf;

@@ -22,6 +22,9 @@ _thruway() {
             thruway,bind)
                 cmd="thruway__subcmd__bind"
                 ;;
+            thruway,doctor)
+                cmd="thruway__subcmd__doctor"
+                ;;
             thruway,generate)
                 cmd="thruway__subcmd__generate"
                 ;;
@@ -83,7 +86,7 @@ _thruway() {
 
     case "${cmd}" in
         thruway)
-            opts="-v -q -h -V --color --verbose --quiet --help --version probe bind unbind vf plan apply undo status run rehearse profile generate"
+            opts="-v -q -h -V --color --verbose --quiet --help --version probe doctor bind unbind vf plan apply undo status run rehearse profile generate"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 1 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -138,6 +141,40 @@ _thruway() {
                     return 0
                     ;;
                 --allow)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --format)
+                    COMPREPLY=($(compgen -W "table json yaml" -- "${cur}"))
+                    return 0
+                    ;;
+                --color)
+                    COMPREPLY=($(compgen -W "auto always never" -- "${cur}"))
+                    return 0
+                    ;;
+                *)
+                    COMPREPLY=()
+                    ;;
+            esac
+            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            return 0
+            ;;
+        thruway__subcmd__doctor)
+            opts="-v -q -h -V --for --explain --list --root --format --color --verbose --quiet --help --version"
+            if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
+                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+                return 0
+            fi
+            case "${prev}" in
+                --for)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --explain)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --root)
                     COMPREPLY=($(compgen -f "${cur}"))
                     return 0
                     ;;

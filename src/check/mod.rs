@@ -9,7 +9,9 @@
 //! healthy host of [`fixture`] that makes it pass, one that makes it warn or fail, one that makes it unknown. The law in
 //! `tests.rs` holds every check to that.
 
+mod assignment;
 mod cpu;
+mod diagnosis;
 mod firmware;
 mod interrupts;
 mod iommu;
@@ -36,6 +38,8 @@ use crate::host::HostFacts;
 use crate::host::pci::PciDevice;
 use crate::spec::pci::PciAddress;
 
+pub use assignment::{Assignment, Loss, LossKind, Member, Role};
+pub use diagnosis::{Asked, Counts, Diagnosis, diagnose};
 pub use outcome::{Evidence, Outcome, Status};
 pub use remedy::{Confidence, Remedy, RemedyKind};
 pub use verdict::{Verdict, Verdicts, verdicts};
@@ -67,7 +71,8 @@ pub enum Question {
 }
 
 /// What a host can be asked to be good for (`doctor --for`).
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
 pub enum Purpose {
     /// Running virtual machines.
     Kvm,
@@ -77,6 +82,22 @@ pub enum Purpose {
     Sriov,
     /// Speed near that of the bare machine.
     Performance,
+}
+
+impl Purpose {
+    /// Every purpose.
+    pub const ALL: [Self; 4] = [Self::Kvm, Self::Vfio, Self::Sriov, Self::Performance];
+
+    /// Its name, as users write it.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Kvm => "kvm",
+            Self::Vfio => "vfio",
+            Self::Sriov => "sriov",
+            Self::Performance => "performance",
+        }
+    }
 }
 
 /// The answer to one check.

@@ -33,6 +33,7 @@ mod bind;
 mod change;
 pub(crate) mod confirm;
 pub(crate) mod context;
+mod doctor;
 pub(crate) mod failure;
 pub(crate) mod format;
 mod generate;
@@ -63,6 +64,7 @@ const ROAD: &str = "\
 The road:
   thruway rehearse             all of this on an emulated host first
   thruway probe                what is this host?
+  thruway doctor               what is wrong with it, and what to do?
   thruway plan sriov-nic       what would this profile change?
   thruway apply sriov-nic      change it, in steps that can be undone
   thruway run sriov-nic        run the machine
@@ -97,6 +99,8 @@ struct Cli {
 enum Command {
     /// Show what this host is: CPU, KVM, IOMMU groups, PCI functions and what uses them
     Probe(probe::Args),
+    /// Say what is wrong with this host, why, and what to do
+    Doctor(doctor::Args),
     /// Give functions to a driver, for guests usually to vfio-pci
     Bind(bind::Args),
     /// Give functions back to the driver that the kernel chooses
@@ -125,6 +129,7 @@ impl Command {
     fn run(&self, context: &Context) -> CliResult {
         match self {
             Self::Probe(args) => probe::run(args, context),
+            Self::Doctor(args) => doctor::run(args, context),
             Self::Bind(args) => bind::run(args, context),
             Self::Unbind(args) => bind::run_unbind(args, context),
             Self::Vf(args) => vf::run(args, context),

@@ -23,3 +23,4 @@ pub mod yaml;
 pub use diagnostic::{Finding, Findings};
 pub use load::{Loaded, ProfileError, Purpose, load};
 pub use schema::Profile;
+pub(crate) use spelling::closest;

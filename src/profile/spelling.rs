@@ -1,7 +1,7 @@
 //! The word that was probably meant.
 
 /// The member of `known` that `text` is a likely misspelling of.
-pub(super) fn closest<'a>(text: &str, known: &[&'a str]) -> Option<&'a str> {
+pub(crate) fn closest<'a>(text: &str, known: &[&'a str]) -> Option<&'a str> {
     let text = text.to_lowercase().replace('_', "-");
     let distances = known.iter().map(|&word| (distance(&text, &word.replace('_', "-")), word));
     distances.min().filter(|&(distance, word)| distance <= word.len().div_ceil(3)).map(|(_, word)| word)

@@ -1,6 +1,7 @@
 //! One view for each kind of answer: from values of the rooms below to text.
 
 pub mod facts;
+pub mod findings;
 pub mod journal;
 pub mod plan;
 pub mod rehearsal;

@@ -292,7 +292,7 @@ _thruway() {
             return 0
             ;;
         thruway__subcmd__probe)
-            opts="-v -q -h -V --root --format --color --verbose --quiet --help --version"
+            opts="-v -q -h -V --root --format --color --verbose --quiet --help --version cpu firmware kernel kvm memory iommu pci sriov usage vfio usb scsi interrupts"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0

@@ -1,5 +1,6 @@
 //! What a user sees: documents for programs, tables for people. Decides nothing and exits nowhere.
 
+pub mod area;
 pub mod document;
 pub mod style;
 pub mod table;

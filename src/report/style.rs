@@ -57,25 +57,43 @@ fn is_bidi(c: char) -> bool {
     matches!(c, '\u{202A}'..='\u{202E}' | '\u{2066}'..='\u{2069}' | '\u{200E}' | '\u{200F}' | '\u{061C}')
 }
 
+/// Where a paragraph stands.
+#[derive(Debug, Clone, Copy)]
+pub struct Place {
+    /// Column in which its first line starts.
+    pub column: usize,
+    /// Column in which every other line starts.
+    pub indent: usize,
+    /// Columns that there are; `None` where lines may be as long as they are.
+    pub width: Option<u16>,
+}
+
 /// Writes `text`, broken between words so that no line is longer than `width` columns; every line after the first
 /// starts with `indent` spaces. The first line is taken to start at `indent` too.
 pub fn wrap(out: &mut String, tone: Tone, text: &str, indent: usize, width: Option<u16>) {
-    let room = width.map_or(usize::MAX, |width| usize::from(width).saturating_sub(indent).max(20));
+    wrap_at(out, tone, text, Place { column: indent, indent, width });
+}
+
+/// As [`wrap`], where the first line has something before it.
+pub fn wrap_at(out: &mut String, tone: Tone, text: &str, place: Place) {
+    let Place { column: start, indent, width } = place;
+    let end = width.map_or(usize::MAX, |width| usize::from(width).max(indent + 20));
     let style = tone.style();
-    let mut column = 0;
+    let (mut column, mut at_start) = (start, true);
     // Writing to a String cannot fail, so nothing is lost with its results.
     let _ = write!(out, "{style}");
     for word in text.split(' ') {
         let length = word.chars().count();
-        if column > 0 && column + 1 + length > room {
+        if !at_start && column + 1 + length > end {
             let _ = write!(out, "{style:#}\n{:indent$}{style}", "");
-            column = 0;
-        } else if column > 0 {
+            column = indent;
+        } else if !at_start {
             out.push(' ');
             column += 1;
         }
         out.push_str(word);
         column += length;
+        at_start = false;
     }
     let _ = writeln!(out, "{style:#}");
 }
@@ -94,6 +112,18 @@ mod tests {
         let mut out = String::new();
         wrap(&mut out, Tone::Plain, "one two three four five six seven", 4, Some(24));
         assert_eq!(out, "one two three four\n    five six seven\n");
+    }
+
+    #[test]
+    fn what_stands_before_the_first_line_counts() {
+        let mut out = "key: ".to_owned();
+        wrap_at(
+            &mut out,
+            Tone::Plain,
+            "one two three four five",
+            Place { column: 5, indent: 2, width: Some(22) },
+        );
+        assert_eq!(out, "key: one two three\n  four five\n");
     }
 
     #[test]

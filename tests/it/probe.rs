@@ -208,6 +208,39 @@ fn tables_fit_their_terminal() {
 }
 
 #[test]
+fn an_area_alone_is_its_sections_and_its_keys() {
+    let host = Host::new("vtd-igb");
+    let probe = |arguments: &[&str]| {
+        run(program().arg("probe").args(arguments).arg("--root").arg(host.directory.path()), b"").stdout
+    };
+    let text = probe(&["sriov", "iommu"]);
+    assert!(text.starts_with("SR-IOV\n") && text.contains("\nIOMMU groups"), "{text}");
+    assert!(!text.contains("Processor") && !text.contains("PCI functions"), "{text}");
+    let document: Value = serde_json::from_str(&probe(&["usage", "--format", "json"])).unwrap();
+    let keys = |value: &Value| value.as_object().unwrap().keys().cloned().collect::<Vec<_>>();
+    assert_eq!(keys(&document["data"]), ["verdicts", "pci", "unread"]);
+    assert_eq!(keys(&document["data"]["pci"]["devices"][0]), ["address", "driver", "usage"]);
+}
+
+#[test]
+fn an_area_that_is_none_is_named_with_those_that_are() {
+    let run = run(program().args(["probe", "gpu"]), b"");
+    assert_eq!((run.code, run.stdout.as_str()), (Some(2), ""));
+    assert!(
+        run.stderr.contains("'gpu'") && run.stderr.contains("cpu, firmware, kernel, kvm"),
+        "{}",
+        run.stderr
+    );
+}
+
+#[test]
+fn what_an_area_does_not_have_is_said() {
+    let host = Host::new("software-kvm");
+    let run = run(program().args(["probe", "sriov", "--root"]).arg(host.directory.path()), b"");
+    assert!(run.stdout.starts_with("SR-IOV\n  nothing of this kind here\n"), "{}", run.stdout);
+}
+
+#[test]
 fn colour_comes_only_when_asked_for() {
     let host = Host::new("intel-off");
     let table = |color: &str| {

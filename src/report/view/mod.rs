@@ -5,3 +5,4 @@ pub mod findings;
 pub mod journal;
 pub mod plan;
 pub mod rehearsal;
+mod verdicts;

@@ -1,37 +1,77 @@
-//! A host's facts as text for people: what it is, its IOMMU groups, its PCI functions, what uses them, what is unknown.
+//! A host's facts as text for people: the verdicts, then section by section what it is, then what is unknown.
+//!
+//! # How a section is added
+//!
+//! A file with `pub(super) fn show(text: &mut Text, facts: &HostFacts)`, and a line in [`SECTIONS`].
 
+mod cpu;
 mod functions;
 mod groups;
+mod iommu;
+mod kernel;
+mod kvm;
+mod unread;
 mod usage;
 
-use std::collections::{BTreeMap, BTreeSet};
-
+use crate::check::Verdicts;
 use crate::host::HostFacts;
-use crate::host::cpu::{Cpu, Hypervisor, Reason};
 use crate::host::fact::Fact;
-use crate::host::iommu::{Iommu, Unit, UnitKind};
-use crate::host::kvm::{Backing, Kvm};
+use crate::report::area::Area;
 use crate::report::document::Unread;
 use crate::report::style::{Tone, clean, wrap};
 use crate::report::table::Table;
-use crate::spec::pci::PciAddress;
+use crate::report::view::verdicts;
 
 /// Width of the column in which the names of a section's lines stand.
 const NAMES: usize = 22;
 /// Where the lines below a function's address start.
 const INDENT: usize = 16;
 
-/// All of `facts`, and what could not be read of them, for a terminal of `width` columns.
+/// Writes a section; nothing, if the host has nothing of the kind.
+type Section = fn(&mut Text, &HostFacts);
+
+/// The sections in their order, each with the area that it belongs to: nearest to the hardware first.
+const SECTIONS: [(Area, Section); 8] = [
+    (Area::Cpu, cpu::show),
+    (Area::Kernel, kernel::show),
+    (Area::Kvm, kvm::show),
+    (Area::Iommu, iommu::show),
+    (Area::Iommu, groups::show),
+    (Area::Pci, functions::show),
+    (Area::Sriov, functions::show_sriov),
+    (Area::Usage, usage::show),
+];
+
+/// What is shown of a host.
+#[derive(Debug, Clone, Copy)]
+pub struct View<'a> {
+    /// What was read.
+    pub facts: &'a HostFacts,
+    /// What follows from it.
+    pub verdicts: &'a Verdicts,
+    /// What could not be read.
+    pub unread: &'a [Unread],
+    /// Which areas are shown; all of them, if none is named.
+    pub areas: &'a [Area],
+}
+
+/// The host for a terminal of `width` columns.
 #[must_use]
-pub fn render(facts: &HostFacts, unread: &[Unread], width: Option<u16>) -> String {
+pub fn render(view: View<'_>, width: Option<u16>) -> String {
     let mut text = Text { out: String::new(), width };
-    host(&mut text, facts);
-    iommu(&mut text, &facts.iommu);
-    groups::show(&mut text, facts);
-    functions::show(&mut text, facts);
-    functions::show_sriov(&mut text, facts);
-    usage::show(&mut text, facts);
-    unknown(&mut text, unread);
+    if view.areas.is_empty() {
+        verdicts::show(&mut text.out, view.verdicts, width);
+        SECTIONS.iter().for_each(|(_, show)| show(&mut text, view.facts));
+    }
+    for area in view.areas {
+        let before = text.out.len();
+        SECTIONS.iter().filter(|(of, _)| of == area).for_each(|(_, show)| show(&mut text, view.facts));
+        if text.out.len() == before {
+            text.section(area.title());
+            text.note("nothing of this kind here");
+        }
+    }
+    unread::show(&mut text, view.unread);
     text.out
 }
 
@@ -96,123 +136,4 @@ fn switch(fact: &Fact<bool>, [yes, no]: [&str; 2]) -> (Tone, String) {
         Fact::NotPresent => (Tone::Plain, "-".to_owned()),
         unread => (Tone::Notice, format!("unknown ({})", why(unread).unwrap_or_default())),
     }
-}
-
-fn host(text: &mut Text, facts: &HostFacts) {
-    let HostFacts { kernel, cpu, kvm, .. } = facts;
-    text.section("Host");
-    text.line("kernel", (Tone::Plain, word(&kernel.release, Clone::clone)));
-    text.line("processor", (Tone::Plain, processor(cpu)));
-    text.line("runs under", hypervisor(&cpu.hypervisor));
-    let virtualization = &cpu.virtualization;
-    let usable = switch(&virtualization.usable, ["yes", "no"]);
-    let in_words = |(tone, verdict): (Tone, String), explanation: &str| {
-        let verdict = verdict.split(' ').next().unwrap_or_default();
-        (tone, format!("{verdict}: {explanation}"))
-    };
-    text.line("virtualization", in_words(usable, &virtualization.explanation));
-    text.line("KVM", in_words(kvm_verdict(kvm), &kvm.explanation));
-}
-
-fn kvm_verdict(kvm: &Kvm) -> (Tone, String) {
-    let tone = match (&kvm.usable, kvm.reason, &kvm.backing) {
-        (Fact::Known(true), Reason::Ok, Fact::Known(Backing::Hardware)) => Tone::Good,
-        (Fact::Known(false), ..) => Tone::Bad,
-        _ => Tone::Notice,
-    };
-    (tone, word(&kvm.usable, |usable| if *usable { "yes" } else { "no" }.to_owned()))
-}
-
-fn processor(cpu: &Cpu) -> String {
-    let number = |fact: &Fact<u32>| word(fact, u32::to_string);
-    format!(
-        "{} ({}, family {}, model {}, stepping {}), {} online",
-        word(&cpu.name, Clone::clone),
-        word(&cpu.vendor, Clone::clone),
-        number(&cpu.family),
-        number(&cpu.model),
-        number(&cpu.stepping),
-        number(&cpu.online),
-    )
-}
-
-fn hypervisor(hypervisor: &Hypervisor) -> (Tone, String) {
-    let machine: Vec<_> = [&hypervisor.system_vendor, &hypervisor.system_product]
-        .into_iter()
-        .filter_map(|fact| fact.known().map(String::as_str))
-        .collect();
-    let machine = if machine.is_empty() { String::new() } else { format!(" ({})", machine.join(" ")) };
-    match &hypervisor.present {
-        Fact::Known(false) => (Tone::Plain, format!("no hypervisor{machine}")),
-        Fact::Known(true) => {
-            let signature =
-                || word(&hypervisor.signature, |signature| format!("a hypervisor that signs `{signature}`"));
-            let name = hypervisor.name.clone().unwrap_or_else(signature);
-            (Tone::Plain, format!("{name}{machine}"))
-        }
-        unread => switch(unread, ["", ""]),
-    }
-}
-
-fn iommu(text: &mut Text, iommu: &Iommu) {
-    text.section("IOMMU");
-    let list = |names: &Vec<String>| if names.is_empty() { "none".to_owned() } else { names.join(", ") };
-    text.line("ACPI tables", (Tone::Plain, word(&iommu.acpi_tables, list)));
-    let names = |units: &Vec<Unit>| list(&units.iter().map(unit).collect());
-    text.line("units that run", (Tone::Plain, word(&iommu.units, names)));
-    let mut dma = switch(&iommu.dma_remapping, ["on", "off"]);
-    if iommu.dma_remapping == Fact::Known(false)
-        && let Some(tables) = iommu.acpi_tables.known().filter(|tables| !tables.is_empty())
-    {
-        dma.1 = format!(
-            "off: firmware describes an IOMMU ({}), and the kernel does not run it",
-            tables.join(", ")
-        );
-    }
-    text.line("DMA remapping", dma);
-    text.line("interrupt remapping", switch(&iommu.interrupt_remapping, ["on", "off"]));
-}
-
-fn unit(unit: &Unit) -> String {
-    let kind = match unit.kind {
-        UnitKind::IntelVtd => "Intel VT-d",
-        UnitKind::AmdVi => "AMD-Vi",
-        UnitKind::ArmSmmu => "Arm SMMU",
-        UnitKind::Virtio => "virtio-iommu",
-        UnitKind::Other => return unit.name.clone(),
-    };
-    format!("{} ({kind})", unit.name)
-}
-
-/// What could not be read, places of the same kind together.
-fn unknown(text: &mut Text, unread: &[Unread]) {
-    let mut kinds = BTreeMap::<(String, &str), BTreeSet<&str>>::new();
-    for entry in unread {
-        kinds.entry((general(&entry.source), &entry.reason)).or_default().insert(&entry.source);
-    }
-    if kinds.is_empty() {
-        return;
-    }
-    text.section("Unknown, because it could not be read");
-    for ((place, reason), sources) in &kinds {
-        let place = match sources.iter().next() {
-            Some(only) if sources.len() == 1 => (*only).to_owned(),
-            _ => format!("{place} ({} of them)", sources.len()),
-        };
-        text.out.push_str("  ");
-        wrap(&mut text.out, Tone::Notice, &clean(&format!("{place}: {reason}")), 4, text.width);
-    }
-    if kinds.keys().any(|(_, reason)| *reason == "permission denied") {
-        text.note("root may read what is denied here");
-    }
-}
-
-/// A place with addresses and numbers taken out, so that places of one kind read the same.
-fn general(source: &str) -> String {
-    let part = |part: &str| {
-        let is_one_of_many = part.parse::<PciAddress>().is_ok()
-            || (!part.is_empty() && part.bytes().all(|b| b.is_ascii_digit()));
-        if is_one_of_many { "*".to_owned() } else { part.to_owned() }
-    };
-    source.split('/').map(part).collect::<Vec<_>>().join("/")
 }

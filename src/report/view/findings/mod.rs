@@ -5,9 +5,9 @@ mod catalogue;
 #[cfg(test)]
 mod tests;
 
-use crate::check::{Confidence, Diagnosis, Finding, Remedy, RemedyKind, Status, Verdict};
-use crate::host::cpu::Reason;
-use crate::report::style::{Tone, clean, wrap};
+use crate::check::{Confidence, Diagnosis, Finding, Remedy, RemedyKind, Status};
+use crate::report::style::{Place, Tone, clean, wrap, wrap_at};
+use crate::report::view::verdicts;
 
 pub use catalogue::{explain, list};
 
@@ -31,9 +31,7 @@ pub fn render(diagnosis: &Diagnosis, detail: Detail, width: Option<u16>) -> Stri
         assignment::show(&mut text, answer);
         text.out.push('\n');
     }
-    for (name, verdict) in [("KVM", &diagnosis.verdicts.kvm), ("IOMMU", &diagnosis.verdicts.iommu)] {
-        text.verdict(name, verdict);
-    }
+    verdicts::show(&mut text.out, &diagnosis.verdicts, width);
     for (status, title) in [
         (Status::Fail, "Does not work"),
         (Status::Warn, "Works, and could be better or safer"),
@@ -88,21 +86,6 @@ impl Text {
         wrap(&mut self.out, tone, &clean(text), indent, self.width);
     }
 
-    fn verdict(&mut self, name: &str, verdict: &Verdict) {
-        let (tone, word) = match (verdict.usable, verdict.reason) {
-            (Some(true), Reason::Ok) => (Tone::Good, "usable"),
-            (Some(true), _) => (Tone::Notice, "usable"),
-            (Some(false), _) => (Tone::Bad, "not usable"),
-            (None, _) => (Tone::Notice, "unknown"),
-        };
-        self.out.push_str(&format!("{}  {}: ", Tone::Title.paint(&format!("{name:<5}")), tone.paint(word)));
-        // The words are plain and short, so the first line may be taken to start at the hanging indent.
-        let lead = " ".repeat(word.len() + 2);
-        let mut sentence = String::new();
-        wrap(&mut sentence, Tone::Plain, &clean(&format!("{lead}{}", verdict.explanation)), 7, self.width);
-        self.out.push_str(sentence.trim_start());
-    }
-
     fn finding(&mut self, finding: &Finding) {
         let outcome = &finding.outcome;
         self.headline(finding);
@@ -122,10 +105,8 @@ impl Text {
     fn headline(&mut self, finding: &Finding) {
         let outcome = &finding.outcome;
         self.out.push_str(&format!("  {}  ", tone(outcome.status).paint(finding.id)));
-        let mut sentence = String::new();
-        let lead = " ".repeat(finding.id.chars().count());
-        wrap(&mut sentence, Tone::Plain, &clean(&format!("{lead}{}", outcome.summary)), 4, self.width);
-        self.out.push_str(sentence.trim_start_matches(' '));
+        let place = Place { column: finding.id.len() + 4, indent: 4, width: self.width };
+        wrap_at(&mut self.out, Tone::Plain, &clean(&outcome.summary), place);
     }
 
     /// What cannot be told: one line each, then the ways to find out, each once.

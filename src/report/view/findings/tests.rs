@@ -1,7 +1,8 @@
 //! The doctor in words.
 
 use super::*;
-use crate::check::{Assignment, Counts, Loss, LossKind, Member, Outcome, Role, Verdicts};
+use crate::check::{Assignment, Counts, Loss, LossKind, Member, Outcome, Role, Verdict, Verdicts};
+use crate::host::cpu::Reason;
 
 fn verdict(usable: Option<bool>, reason: Reason, explanation: &str) -> Verdict {
     Verdict { usable, reason, explanation: explanation.to_owned() }

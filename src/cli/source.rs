@@ -4,13 +4,13 @@ use std::path::PathBuf;
 
 use crate::cli::exit::Exit;
 use crate::cli::failure::Failure;
-use crate::host::source::{LiveSource, Source, TreeError, TreeSource};
+use crate::host::source::{self, LiveSource, OpenError, Source, TreeError};
 
 /// The option `--root`, to be flattened into the arguments of a command that reads a host.
 #[derive(Debug, Clone, clap::Args)]
 pub(crate) struct RootArgs {
-    /// Read a directory laid out like a host instead of this host
-    #[arg(long, value_name = "DIR")]
+    /// Read a capture, or a directory laid out like a host, instead of this host
+    #[arg(long, value_name = "FILE|DIR")]
     root: Option<PathBuf>,
 }
 
@@ -21,17 +21,14 @@ impl RootArgs {
     /// What `--root` names cannot be used: [`Exit::Usage`], or [`Exit::Host`] where the kernel cannot confine us to it.
     pub(crate) fn open(&self) -> Result<Box<dyn Source>, Failure> {
         let Some(root) = &self.root else { return Ok(Box::new(LiveSource)) };
-        match TreeSource::open(root) {
-            Ok(tree) => Ok(Box::new(tree)),
-            Err(error) => Err(Failure::new(exit_of(&error), error)),
-        }
+        source::open(root).map_err(|error| Failure::new(exit_of(&error), error))
     }
 }
 
-/// A directory that cannot be used is a wrong argument; a kernel that cannot confine us to it is the host's affair.
-fn exit_of(error: &TreeError) -> Exit {
+/// What cannot be used is a wrong argument; a kernel that cannot confine us to a directory is the host's affair.
+fn exit_of(error: &OpenError) -> Exit {
     match error {
-        TreeError::Unconfined => Exit::Host,
-        TreeError::Root { .. } | TreeError::Answers { .. } => Exit::Usage,
+        OpenError::Tree(TreeError::Unconfined) => Exit::Host,
+        OpenError::Tree(_) | OpenError::Bundle(_) => Exit::Usage,
     }
 }

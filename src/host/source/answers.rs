@@ -14,14 +14,17 @@
 //!
 //! `cpuid`, `msr` entries and `kvm` may instead be `"absent"`, `"denied"` or `{"unreadable": "why"}`: denials are
 //! answers too, and a replay gives them again. Leaves that a recorded `cpuid` does not list are unread. `denied` lists
-//! paths that could not be read for want of permission, each with everything below it.
+//! paths that could not be read for want of permission, each with everything below it. `recording` is what a capture
+//! adds ([`super::recording`]).
 
 use std::collections::BTreeSet;
 
 use serde::{Deserialize, Serialize};
 
-use super::{CpuidLeaf, KvmAnswer};
+use super::recording::{Ask, Recording};
+use super::{CpuidLeaf, KvmAnswer, msr_name};
 use crate::host::fact::Fact;
+use crate::host::parse;
 
 /// Name of the file, at the root of a tree.
 pub const FILE: &str = "answers.json";
@@ -29,6 +32,8 @@ pub const FILE: &str = "answers.json";
 pub const SCHEMA: &str = "thruway.answers";
 /// `schema_version` that this version reads.
 pub const SCHEMA_VERSION: u32 = 1;
+/// Most bytes of the file that are read: a capture lists in it every directory that was looked into.
+pub(super) const LIMIT_BYTES: u64 = 64 << 20;
 
 /// The file.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -50,6 +55,9 @@ pub struct Answers {
     /// Paths that may not be read, each with everything below it.
     #[serde(default, skip_serializing_if = "BTreeSet::is_empty")]
     pub denied: BTreeSet<String>,
+    /// Present in a capture: what is not in the tree was not asked for, unless this says that it is not there.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub recording: Option<Recording>,
 }
 
 impl Default for Answers {
@@ -61,6 +69,7 @@ impl Default for Answers {
             msr: Vec::new(),
             kvm: None,
             denied: BTreeSet::new(),
+            recording: None,
         }
     }
 }
@@ -117,9 +126,29 @@ impl<T> Answer<T> {
     fn fact(&self, source: &str) -> Fact<&T> {
         match self {
             Self::Given(value) => Fact::Known(value),
-            Self::Refused(Refusal::Absent) => Fact::NotPresent,
-            Self::Refused(Refusal::Denied) => Fact::Denied { source: source.to_owned() },
-            Self::Refused(Refusal::Unreadable(reason)) => {
+            Self::Refused(refusal) => refusal.fact(source),
+        }
+    }
+}
+
+impl<T> From<Fact<T>> for Answer<T> {
+    fn from(fact: Fact<T>) -> Self {
+        match fact {
+            Fact::Known(value) => Self::Given(value),
+            Fact::NotPresent => Self::Refused(Refusal::Absent),
+            Fact::Denied { .. } => Self::Refused(Refusal::Denied),
+            Fact::Unreadable { reason, .. } => Self::Refused(Refusal::Unreadable(reason)),
+        }
+    }
+}
+
+impl Refusal {
+    /// The refusal as a fact from `source`.
+    pub(super) fn fact<T>(&self, source: &str) -> Fact<T> {
+        match self {
+            Self::Absent => Fact::NotPresent,
+            Self::Denied => Fact::Denied { source: source.to_owned() },
+            Self::Unreadable(reason) => {
                 Fact::Unreadable { source: source.to_owned(), reason: reason.clone() }
             }
         }
@@ -127,6 +156,41 @@ impl<T> Answer<T> {
 }
 
 impl Answers {
+    /// Reads the file.
+    ///
+    /// # Errors
+    /// It is no JSON, has keys that are not known, or another schema or version; in words.
+    pub(super) fn parse(bytes: &[u8]) -> Result<Self, String> {
+        // The version first: what another version says in its other keys is not for us to judge.
+        #[derive(Deserialize)]
+        struct Header {
+            schema: String,
+            schema_version: u32,
+        }
+        let header: Header = serde_json::from_slice(bytes).map_err(|error| error.to_string())?;
+        if header.schema != SCHEMA || header.schema_version != SCHEMA_VERSION {
+            return Err(format!(
+                "it is `{}` version {}; this version reads `{SCHEMA}` version {SCHEMA_VERSION}",
+                parse::excerpt(&header.schema),
+                header.schema_version
+            ));
+        }
+        serde_json::from_slice(bytes).map_err(|error| error.to_string())
+    }
+
+    /// The answer to `ask` about `path`, if it is one that no tree needs to be asked for.
+    pub(super) fn refusal<T>(&self, ask: Ask, path: &str) -> Option<Fact<T>> {
+        if self.denies(path) {
+            return Some(Fact::Denied { source: path.to_owned() });
+        }
+        Some(self.recording.as_ref()?.refusal(ask, path)?.fact(path))
+    }
+
+    /// What is known of a `path` that the tree does not hold.
+    pub(super) fn missing<T>(&self, path: &str) -> Fact<T> {
+        self.recording.as_ref().map_or(Fact::NotPresent, |recording| recording.missing(path))
+    }
+
     /// The recorded leaf.
     #[must_use]
     pub fn cpuid(&self, leaf: u32, subleaf: u32) -> Fact<CpuidLeaf> {
@@ -143,7 +207,7 @@ impl Answers {
     /// The recorded register.
     #[must_use]
     pub fn msr(&self, cpu: u32, register: u32) -> Fact<u64> {
-        let source = format!("MSR {register:#x} of CPU {cpu}");
+        let source = msr_name(cpu, register);
         match self.msr.iter().find(|entry| entry.cpu == cpu && entry.register == register) {
             Some(entry) => entry.value.fact(&source).map(|value| *value),
             None => unrecorded(source),
@@ -151,8 +215,7 @@ impl Answers {
     }
 
     /// Whether reading `path` was denied: it is listed, or a directory above it is.
-    #[must_use]
-    pub fn denies(&self, path: &str) -> bool {
+    fn denies(&self, path: &str) -> bool {
         let above = path.match_indices('/').filter_map(|(end, _)| path.get(..end));
         !self.denied.is_empty() && above.chain([path]).any(|path| self.denied.contains(path))
     }

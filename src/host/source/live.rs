@@ -4,7 +4,7 @@ use std::fs::{self, File};
 use std::io;
 use std::os::unix::fs::FileExt;
 
-use super::{CpuidLeaf, Fact, KvmAnswer, Source, fact_of_error, read_to_limit, reason_of};
+use super::{CpuidLeaf, Fact, KvmAnswer, Source, fact_of_error, msr_name, read_to_limit, reason_of};
 use crate::sys;
 
 /// Reads the live host. Has no state; paths are used as they are.
@@ -56,9 +56,9 @@ impl Source for LiveSource {
     fn msr(&self, cpu: u32, register: u32) -> Fact<u64> {
         let path = format!("/dev/cpu/{cpu}/msr");
         let mut value = [0; 8];
-        match File::open(&path).and_then(|file| file.read_exact_at(&mut value, u64::from(register))) {
+        match File::open(path).and_then(|file| file.read_exact_at(&mut value, u64::from(register))) {
             Ok(()) => Fact::Known(u64::from_le_bytes(value)),
-            Err(error) => fact_of_error(&path, &error),
+            Err(error) => fact_of_error(&msr_name(cpu, register), &error),
         }
     }
 

@@ -1,11 +1,14 @@
-//! Where facts come from: the live host, or a directory tree laid out like one.
+//! Where facts come from: the live host, a directory tree laid out like one, or a capture.
 //!
 //! Paths are always those of the live host (`/sys/bus/pci/devices`). Under a tree nothing comes from the live machine,
 //! CPUID included: what is no file (CPUID, model-specific registers, KVM's answers) stands in the tree's
 //! [`answers`] file, and what does not stand there is unread.
 
 pub mod answers;
+pub mod bundle;
 mod live;
+mod record;
+pub mod recording;
 mod tree;
 
 #[cfg(test)]
@@ -15,13 +18,16 @@ mod tests;
 
 use std::fs::File;
 use std::io::Read;
+use std::path::Path;
 
 use serde::{Deserialize, Serialize};
 
 use crate::host::fact::Fact;
 
 pub use crate::spec::cpuid::CpuidLeaf;
+pub use bundle::{Bundle, BundleError};
 pub use live::LiveSource;
+pub use record::Recorder;
 pub use tree::{TreeError, TreeSource};
 
 /// Most bytes that [`Source::read`] takes of one file: more than any file of sysfs or procfs that we read holds.
@@ -79,6 +85,34 @@ pub trait Source: Send + Sync {
     }
 }
 
+/// Why what stands for a host cannot be used.
+#[derive(Debug, thiserror::Error)]
+pub enum OpenError {
+    /// A directory.
+    #[error(transparent)]
+    Tree(#[from] TreeError),
+    /// A file.
+    #[error(transparent)]
+    Bundle(#[from] BundleError),
+}
+
+/// Opens what stands for a host: a directory laid out like one, or the file of a capture.
+///
+/// # Errors
+/// It is neither, or cannot be read.
+pub fn open(path: &Path) -> Result<Box<dyn Source>, OpenError> {
+    // What is not there is reported by whoever opens it.
+    if path.metadata().is_ok_and(|metadata| !metadata.is_dir()) {
+        return Ok(Box::new(Bundle::open(path)?));
+    }
+    Ok(Box::new(TreeSource::open(path)?))
+}
+
+/// What a model-specific register is called as the source of a fact.
+fn msr_name(cpu: u32, register: u32) -> String {
+    format!("MSR {register:#x} of CPU {cpu}")
+}
+
 /// What `error` from reading `source` is as a fact.
 fn fact_of_error<T>(source: &str, error: &std::io::Error) -> Fact<T> {
     use std::io::ErrorKind;
@@ -96,6 +130,11 @@ fn reason_of(error: &std::io::Error) -> String {
     text.to_lowercase()
 }
 
+/// The fact that the file at `path` holds more than was asked for.
+fn too_large<T>(path: &str, limit_bytes: u64) -> Fact<T> {
+    Fact::Unreadable { source: path.to_owned(), reason: format!("larger than {limit_bytes} bytes") }
+}
+
 /// Reads `file` to its end, at most `limit_bytes`.
 fn read_to_limit(mut file: &File, path: &str, limit_bytes: u64) -> Fact<Vec<u8>> {
     let mut page = [0; PAGE_BYTES];
@@ -106,12 +145,10 @@ fn read_to_limit(mut file: &File, path: &str, limit_bytes: u64) -> Fact<Vec<u8>>
     let mut bytes = page.get(..first).unwrap_or(&page).to_vec();
     // Sysfs and file systems give less than was asked for at the end only, procfs also between its records.
     if first < PAGE_BYTES && !path.starts_with("/proc/") {
-        return Fact::Known(bytes);
+        return if first as u64 > limit_bytes { too_large(path, limit_bytes) } else { Fact::Known(bytes) };
     }
     match file.take(limit_bytes.saturating_sub(PAGE_BYTES as u64).saturating_add(1)).read_to_end(&mut bytes) {
-        Ok(_) if bytes.len() as u64 > limit_bytes => {
-            Fact::Unreadable { source: path.to_owned(), reason: format!("larger than {limit_bytes} bytes") }
-        }
+        Ok(_) if bytes.len() as u64 > limit_bytes => too_large(path, limit_bytes),
         Ok(_) => Fact::Known(bytes),
         Err(error) => fact_of_error(path, &error),
     }

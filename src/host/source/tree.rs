@@ -20,6 +20,7 @@ use nix::fcntl::{OFlag, OpenHow, ResolveFlag, openat, openat2, readlinkat};
 use nix::sys::stat::Mode;
 
 use super::answers::{self, Answers};
+use super::recording::Ask;
 use super::{CpuidLeaf, Fact, KvmAnswer, Source, fact_of_error, read_to_limit};
 
 /// Reads a directory tree as if it were a host.
@@ -86,22 +87,12 @@ impl TreeSource {
             return Err(TreeError::Unconfined);
         }
         let unusable = |reason| TreeError::Answers { reason };
-        tree.answers = match tree.read(answers::FILE) {
+        tree.answers = match tree.read_limited(answers::FILE, answers::LIMIT_BYTES) {
             Fact::NotPresent => Answers::default(),
-            Fact::Known(bytes) => {
-                serde_json::from_slice(&bytes).map_err(|error| unusable(error.to_string()))?
-            }
+            Fact::Known(bytes) => Answers::parse(&bytes).map_err(unusable)?,
             Fact::Denied { .. } => return Err(unusable("permission denied".to_owned())),
             Fact::Unreadable { reason, .. } => return Err(unusable(reason)),
         };
-        let Answers { schema, schema_version, .. } = &tree.answers;
-        if schema != answers::SCHEMA || *schema_version != answers::SCHEMA_VERSION {
-            return Err(unusable(format!(
-                "it is `{schema}` version {schema_version}; this version reads `{}` version {}",
-                answers::SCHEMA,
-                answers::SCHEMA_VERSION
-            )));
-        }
         Ok(tree)
     }
 
@@ -172,22 +163,33 @@ impl TreeSource {
         // A descriptor of O_PATH reads nothing; what it names is opened again without walking the path twice.
         File::open(format!("/proc/self/fd/{}", place.as_raw_fd()))
     }
+
+    /// What `error` says of `path`, as far as this tree knows what is not in it.
+    fn fact_of_error<T>(&self, path: &str, error: &io::Error) -> Fact<T> {
+        match fact_of_error(path, error) {
+            Fact::NotPresent => self.answers.missing(path),
+            fact => fact,
+        }
+    }
 }
 
 impl Source for TreeSource {
     fn read_limited(&self, path: &str, limit_bytes: u64) -> Fact<Vec<u8>> {
-        if self.answers.denies(path) {
-            return Fact::Denied { source: path.to_owned() };
+        if let Some(refusal) = self.answers.refusal(Ask::Read, path) {
+            return refusal;
         }
         match self.file(path) {
             Ok(file) => read_to_limit(&file, path, limit_bytes),
-            Err(error) => fact_of_error(path, &error),
+            Err(error) => self.fact_of_error(path, &error),
         }
     }
 
     fn list(&self, path: &str) -> Fact<Vec<String>> {
-        if self.answers.denies(path) {
-            return Fact::Denied { source: path.to_owned() };
+        if let Some(refusal) = self.answers.refusal(Ask::List, path) {
+            return refusal;
+        }
+        if let Some(recording) = &self.answers.recording {
+            return recording.names(path);
         }
         match self.listed_directory(path) {
             Ok(listed) => {
@@ -200,16 +202,16 @@ impl Source for TreeSource {
     }
 
     fn link(&self, path: &str) -> Fact<String> {
-        if self.answers.denies(path) {
-            return Fact::Denied { source: path.to_owned() };
+        if let Some(refusal) = self.answers.refusal(Ask::Link, path) {
+            return refusal;
         }
         let target = match self.in_listed(path, Type::Symlink, |directory, name| readlinkat(directory, name))
         {
-            Known::Absent => return Fact::NotPresent,
+            Known::Absent => return self.answers.missing(path),
             Known::Here(target) => target,
             Known::Elsewhere => match self.resolve(path, OFlag::O_PATH | OFlag::O_NOFOLLOW) {
                 Ok(place) => readlinkat(place, ""),
-                Err(errno) => return fact_of_error(path, &errno.into()),
+                Err(errno) => return self.fact_of_error(path, &errno.into()),
             },
         };
         let unreadable =

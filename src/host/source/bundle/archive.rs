@@ -16,7 +16,7 @@ use nix::fcntl::{OFlag, open};
 use nix::sys::stat::Mode;
 use tar::{Archive, Builder, EntryType, Header};
 
-use super::Bundle;
+use super::{Bundle, Last, resolve};
 use crate::host::parse::excerpt;
 use crate::host::source::answers::{self, Answers};
 
@@ -137,6 +137,13 @@ impl Bundle {
             answers::FILE,
             answers.as_slice(),
         )?;
+        // The directories, so that one in which nothing was looked at is there too once this is unpacked.
+        for path in self.answers.recording.iter().flat_map(|recording| recording.listed.keys()) {
+            let path = resolve(&self.links, path, Last::Follow).unwrap_or_default();
+            if let Some(path) = path.strip_prefix('/').filter(|path| !path.is_empty()) {
+                builder.append_data(&mut header(EntryType::Directory, 0), path, io::empty())?;
+            }
+        }
         for (path, target) in &self.links {
             let path = path.trim_start_matches('/');
             let mut header = header(EntryType::Symlink, 0);
@@ -160,7 +167,7 @@ fn header(kind: EntryType, size_bytes: usize) -> Header {
     let mut header = Header::new_gnu();
     header.set_entry_type(kind);
     header.set_size(size_bytes as u64);
-    header.set_mode(if kind == EntryType::Symlink { 0o777 } else { 0o644 });
+    header.set_mode(if kind == EntryType::Directory { 0o755 } else { 0o644 });
     header.set_mtime(0);
     header
 }

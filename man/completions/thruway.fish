@@ -57,7 +57,7 @@ complete -c thruway -n "__fish_thruway_using_subcommand probe" -s h -l help -d '
 complete -c thruway -n "__fish_thruway_using_subcommand probe" -s V -l version -d 'Print version'
 complete -c thruway -n "__fish_thruway_using_subcommand doctor" -l for -d 'Ask only what matters for this: kvm, vfio, sriov, performance, or one function by its address' -r
 complete -c thruway -n "__fish_thruway_using_subcommand doctor" -l explain -d 'Explain one check: what it asks, why that matters, where to read on, its answer here' -r
-complete -c thruway -n "__fish_thruway_using_subcommand doctor" -l root -d 'Read a directory laid out like a host instead of this host' -r -F
+complete -c thruway -n "__fish_thruway_using_subcommand doctor" -l root -d 'Read a capture, or a directory laid out like a host, instead of this host' -r -F
 complete -c thruway -n "__fish_thruway_using_subcommand doctor" -l format -d 'How to print the answer: a table for people; json or yaml, one document for programs' -r -f -a "table\t'For people; may change between versions'
 json\t'One JSON document, for programs'
 yaml\t'The same document as YAML'"

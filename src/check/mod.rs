@@ -10,6 +10,7 @@
 //! `tests.rs` holds every check to that.
 
 mod assignment;
+mod boot_loader;
 mod cpu;
 mod diagnosis;
 mod firmware;

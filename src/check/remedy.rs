@@ -2,6 +2,7 @@
 
 use serde::Serialize;
 
+use super::boot_loader::{self, Change};
 use super::menus;
 use crate::host::HostFacts;
 use crate::host::firmware::{LiveSetting, Setting};
@@ -78,6 +79,28 @@ impl Remedy {
             confidence: Some(confidence),
             ..Self::new(RemedyKind::Firmware, text, Some(note)).after_reboot()
         }
+    }
+
+    /// Sets kernel arguments (`intel_iommu=on`; several with spaces between) with the boot loader of this host.
+    #[must_use]
+    pub fn kernel_argument(facts: &HostFacts, arguments: &str) -> Self {
+        Self::change_arguments(facts, Change::Add, arguments)
+    }
+
+    /// Takes kernel arguments out, as they stand on the command line.
+    #[must_use]
+    pub fn without_kernel_argument(facts: &HostFacts, arguments: &str) -> Self {
+        Self::change_arguments(facts, Change::Remove, arguments)
+    }
+
+    fn change_arguments(facts: &HostFacts, change: Change, arguments: &str) -> Self {
+        let step = boot_loader::step(facts, change, arguments);
+        let does = match change {
+            Change::Add => format!("boots with `{arguments}`"),
+            Change::Remove => format!("boots without `{arguments}`"),
+        };
+        let note = if step.note.is_empty() { does } else { format!("{does}; {}", step.note) };
+        Self::new(RemedyKind::KernelArgument, step.text, Some(note)).after_reboot()
     }
 
     /// Something to do by hand on the hardware.
@@ -175,6 +198,16 @@ mod tests {
         );
         assert_eq!(remedy.confidence, Some(Confidence::High));
         assert!(remedy.note.unwrap().contains("Virtualization Support > VT for Direct I/O"));
+    }
+
+    #[test]
+    fn a_kernel_argument_names_itself_and_takes_a_reboot() {
+        let facts = collect(&FakeHost::new(&[("/etc/os-release", Entry::Text("ID=fedora"))]).source());
+        let remedy = Remedy::kernel_argument(&facts, "intel_iommu=on");
+        assert_eq!((remedy.kind, remedy.reboot), (RemedyKind::KernelArgument, true));
+        assert!(remedy.note.unwrap().starts_with("boots with `intel_iommu=on`; "));
+        let remedy = Remedy::without_kernel_argument(&facts, "intel_iommu=off");
+        assert!(remedy.text.contains("intel_iommu=off"));
     }
 
     #[test]

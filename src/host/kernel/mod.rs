@@ -1,10 +1,16 @@
-//! The running kernel: release, command line, modules that matter, this boot.
+//! The running kernel: release, command line, modules that matter, this boot, and how the next boot gets its arguments.
+
+mod boot_loader;
+mod distribution;
 
 use serde::Serialize;
 
 use crate::host::fact::Fact;
 use crate::host::parse;
 use crate::host::source::Source;
+
+pub use boot_loader::{ArgumentKeeper, BootLoader};
+pub use distribution::Distribution;
 
 /// The running kernel.
 #[derive(Debug, Clone, Serialize)]
@@ -18,6 +24,10 @@ pub struct Kernel {
     /// Modules that have to do with virtualization and are loaded, or built in and have parameters, in alphabetical
     /// order (Linux: Documentation/ABI/stable/sysfs-module).
     pub modules: Fact<Vec<String>>,
+    /// The distribution that runs it.
+    pub distribution: Distribution,
+    /// How this host boots.
+    pub boot_loader: BootLoader,
 }
 
 /// First letters of the modules that are told.
@@ -29,11 +39,14 @@ pub(super) fn collect(source: &dyn Source) -> Kernel {
         names
     });
     let text = |path| parse::required(source.text(path), path);
+    let distribution = distribution::collect(source);
     Kernel {
         release: text("/proc/sys/kernel/osrelease"),
         command_line: text("/proc/cmdline"),
         boot_id: text("/proc/sys/kernel/random/boot_id"),
         modules,
+        boot_loader: boot_loader::collect(source, &distribution),
+        distribution,
     }
 }
 
@@ -59,15 +72,12 @@ impl Kernel {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::host::source::fake::{Entry, FakeHost};
 
     #[test]
     fn parameters_are_found_in_either_spelling_and_not_behind_the_separator() {
-        let kernel = Kernel {
-            release: Fact::NotPresent,
-            command_line: Fact::Known("quiet intel_iommu=on,sm_on a-b=1 -- intel_iommu=off".to_owned()),
-            boot_id: Fact::NotPresent,
-            modules: Fact::NotPresent,
-        };
+        let line = "quiet intel_iommu=on,sm_on a-b=1 -- intel_iommu=off";
+        let kernel = collect(&FakeHost::new(&[("/proc/cmdline", Entry::Text(line))]).source());
         assert_eq!(kernel.parameter("intel_iommu").collect::<Vec<_>>(), ["on,sm_on"]);
         assert_eq!(kernel.parameter("a_b").collect::<Vec<_>>(), ["1"]);
         assert_eq!(kernel.parameter("iommu").count(), 0);

@@ -10,6 +10,7 @@ pub mod firmware;
 pub mod interrupts;
 pub mod iommu;
 pub mod kernel;
+pub mod kernel_log;
 pub mod kvm;
 pub mod memory;
 mod parse;
@@ -31,6 +32,7 @@ use firmware::Firmware;
 use interrupts::Interrupts;
 use iommu::{Group, Iommu};
 use kernel::Kernel;
+use kernel_log::KernelLog;
 use kvm::Kvm;
 use memory::Memory;
 use pci::{Pci, PciDevice};
@@ -44,6 +46,8 @@ use vfio::Vfio;
 pub struct HostFacts {
     /// The running kernel and this boot.
     pub kernel: Kernel,
+    /// The kernel's log, as far as it is about virtualization.
+    pub kernel_log: KernelLog,
     /// The processor and what we run under.
     pub cpu: Cpu,
     /// Firmware and its tables.
@@ -72,10 +76,11 @@ pub fn collect(source: &dyn Source) -> HostFacts {
     let mut pci = pci::collect(source);
     usage::collect(source, &mut pci);
     let kernel = kernel::collect(source);
+    let kernel_log = kernel_log::collect(source);
     let cpu = cpu::collect(source, &kernel);
     HostFacts {
         kvm: kvm::collect(source, &cpu, &kernel),
-        iommu: iommu::collect(source, &pci),
+        iommu: iommu::collect(source, &pci, &kernel_log),
         firmware: firmware::collect(source),
         memory: memory::collect(source),
         interrupts: interrupts::collect(source),
@@ -83,6 +88,7 @@ pub fn collect(source: &dyn Source) -> HostFacts {
         usb: usb::collect(source),
         scsi: scsi::collect(source),
         kernel,
+        kernel_log,
         cpu,
         pci,
     }

@@ -14,7 +14,7 @@ use std::sync::Mutex;
 use std::time::Duration;
 
 use crate::host::fact::Fact;
-use crate::host::source::{CpuidLeaf, KvmAnswer, Source, TreeSource};
+use crate::host::source::{CpuidLeaf, KvmAnswer, Route, Source, TreeSource, VfLinks};
 use crate::setup::control::{Control, ControlError};
 use crate::spec::pci::PciAddress;
 
@@ -102,6 +102,18 @@ impl Source for FreshTree {
 
     fn kvm(&self) -> Fact<KvmAnswer> {
         Fact::NotPresent
+    }
+
+    fn kernel_log(&self) -> Fact<Vec<String>> {
+        self.now().kernel_log()
+    }
+
+    fn vf_links(&self) -> Fact<Vec<VfLinks>> {
+        self.now().vf_links()
+    }
+
+    fn routes(&self) -> Fact<Vec<Route>> {
+        self.now().routes()
     }
 }
 

@@ -4,9 +4,11 @@
 //! capability layout or an identifier stands here once, with the document and section it comes from.
 
 pub mod acpi;
+pub mod amdvi;
 pub mod cpuid;
 pub mod msr;
 pub mod pci;
 pub mod pcie;
 pub mod units;
 pub mod virtio;
+pub mod vtd;

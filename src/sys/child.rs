@@ -58,6 +58,8 @@ pub(super) enum Job<'a> {
     Write { path: &'a CStr, bytes: &'a [u8] },
     /// Send `request` over `socket`, a connected one, and receive one message.
     Exchange { socket: BorrowedFd<'a>, request: &'a [u8] },
+    /// Send `request` over `socket`, a connected one; the answer stays in the socket.
+    Send { socket: BorrowedFd<'a>, request: &'a [u8] },
 }
 
 /// Most bytes of an answer; with its head it fits into one atomic write to a pipe (`PIPE_BUF`, pipe(7)).
@@ -103,6 +105,7 @@ fn child(job: Job<'_>, reply: &OwnedFd) -> ! {
     let result = match job {
         Job::Write { path, bytes } => write_once(path, bytes),
         Job::Exchange { socket, request } => exchange(socket, request, body),
+        Job::Send { socket, request } => send(socket, request),
     };
     let (errno, count) = match result {
         Some(count) => (0, count),
@@ -128,12 +131,13 @@ fn write_once(path: &CStr, bytes: &[u8]) -> Option<usize> {
     usize::try_from(unsafe { libc::write(file, bytes.as_ptr().cast(), bytes.len()) }).ok()
 }
 
-fn exchange(socket: BorrowedFd<'_>, request: &[u8], answer: &mut [u8]) -> Option<usize> {
+fn send(socket: BorrowedFd<'_>, request: &[u8]) -> Option<usize> {
     // SAFETY: the pointer and the length are those of one slice.
-    let sent = unsafe { libc::send(socket.as_raw_fd(), request.as_ptr().cast(), request.len(), 0) };
-    if sent < 0 {
-        return None;
-    }
+    usize::try_from(unsafe { libc::send(socket.as_raw_fd(), request.as_ptr().cast(), request.len(), 0) }).ok()
+}
+
+fn exchange(socket: BorrowedFd<'_>, request: &[u8], answer: &mut [u8]) -> Option<usize> {
+    send(socket, request)?;
     // SAFETY: the pointer and the length are those of one slice, which nobody else uses.
     usize::try_from(unsafe { libc::recv(socket.as_raw_fd(), answer.as_mut_ptr().cast(), answer.len(), 0) })
         .ok()

@@ -3,6 +3,7 @@
 pub mod child;
 pub mod cpuid;
 pub mod event;
+pub mod kernel_log;
 pub mod kvm;
 pub mod kvm_query;
 pub mod lock;

@@ -1,9 +1,11 @@
-//! Changes to network interfaces over rtnetlink, each with a time limit.
+//! Network interfaces and routes over rtnetlink, each exchange with a time limit.
 //!
 //! Bringing a link up runs the driver's `ndo_open` under the RTNL lock, which can take long or never end, so the
 //! exchange happens in a [`super::child`].
 //!
 //! Spec: Linux man-pages, rtnetlink(7), netlink(7).
+
+mod dump;
 
 use std::io;
 use std::os::fd::AsFd;
@@ -15,6 +17,8 @@ use netlink_packet_route::link::{LinkFlags, LinkMessage};
 use netlink_sys::{Socket, SocketAddr, protocols::NETLINK_ROUTE};
 
 use super::child::{self, ChildError, Job};
+
+pub use dump::{DumpedLink, DumpedRoute, DumpedVf, RouteFamily, links, routes};
 
 const SEQUENCE: u32 = 1;
 

@@ -1,5 +1,6 @@
 //! Units, remapping and groups: yes, no, and not to be told.
 
+use super::groups::reserved_regions;
 use super::*;
 use crate::host::collect as collect_host;
 use crate::host::source::fake::{Entry, FakeHost};
@@ -101,14 +102,4 @@ fn a_table_is_no_unit_and_groups_of_no_iommu_mode_are_no_remapping() {
     assert_eq!(facts.iommu.acpi_tables, Fact::Known(vec!["DMAR".to_owned()]));
     assert_eq!((&facts.iommu.units, &facts.iommu.dma_remapping), (&Fact::Known(vec![]), &Fact::Known(false)));
     assert!(facts.group(0).unwrap().no_iommu);
-}
-
-#[test]
-fn units_are_known_by_their_names() {
-    let kinds = units(["dmar1", "ivhd0", "smmu3.0x1", "0000:00:1d.0", "other"].map(str::to_owned).to_vec());
-    use UnitKind::{AmdVi, ArmSmmu, IntelVtd, Other, Virtio};
-    assert_eq!(
-        kinds.iter().map(|unit| unit.kind).collect::<Vec<_>>(),
-        [IntelVtd, AmdVi, ArmSmmu, Virtio, Other]
-    );
 }

@@ -1,4 +1,4 @@
-//! What a host answers that is no file: CPUID leaves, model-specific registers, KVM.
+//! What a host answers that is no file: CPUID leaves, model-specific registers, KVM, the kernel's log, its network.
 //!
 //! A tree may carry these answers in a file [`FILE`] at its root; whatever it leaves out is unread.
 //!
@@ -8,11 +8,14 @@
 //!   "schema_version": 1,
 //!   "cpuid": [{"leaf": 1, "subleaf": 0, "eax": 10489617, "ebx": 2048, "ecx": 4294435331, "edx": 395049983}],
 //!   "msr": [{"cpu": 0, "register": 58, "value": 5}],
-//!   "kvm": {"api_version": 12, "creates_vm": true}
+//!   "kvm": {"api_version": 12, "creates_vm": true},
+//!   "kernel_log": ["DMAR: IOMMU enabled"],
+//!   "vf_links": [{"interface": "eth0", "vfs": [{"index": 0, "mac": "02:00:00:00:00:01", "trusted": false}]}],
+//!   "routes": [{"interface": "eth0", "table": 254, "default": true}]
 //! }
 //! ```
 //!
-//! `cpuid`, `msr` entries and `kvm` may instead be `"absent"`, `"denied"` or `{"unreadable": "why"}`: denials are
+//! `msr` entries and each of the others may instead be `"absent"`, `"denied"` or `{"unreadable": "why"}`: denials are
 //! answers too, and a replay gives them again. Leaves that a recorded `cpuid` does not list are unread. `denied` lists
 //! paths that could not be read for want of permission, each with everything below it. `recording` is what a capture
 //! adds ([`super::recording`]).
@@ -22,7 +25,7 @@ use std::collections::BTreeSet;
 use serde::{Deserialize, Serialize};
 
 use super::recording::{Ask, Recording};
-use super::{CpuidLeaf, KvmAnswer, msr_name};
+use super::{CpuidLeaf, KvmAnswer, Route, VfLinks, msr_name};
 use crate::host::fact::Fact;
 use crate::host::parse;
 
@@ -52,6 +55,15 @@ pub struct Answers {
     /// /dev/kvm.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub kvm: Option<Answer<KvmAnswer>>,
+    /// The kernel's log, as far as it is about virtualization.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub kernel_log: Option<Answer<Vec<String>>>,
+    /// Network interfaces with virtual functions below them.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub vf_links: Option<Answer<Vec<VfLinks>>>,
+    /// Routes of all tables.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub routes: Option<Answer<Vec<Route>>>,
     /// Paths that may not be read, each with everything below it.
     #[serde(default, skip_serializing_if = "BTreeSet::is_empty")]
     pub denied: BTreeSet<String>,
@@ -68,6 +80,9 @@ impl Default for Answers {
             cpuid: None,
             msr: Vec::new(),
             kvm: None,
+            kernel_log: None,
+            vf_links: None,
+            routes: None,
             denied: BTreeSet::new(),
             recording: None,
         }
@@ -228,6 +243,32 @@ impl Answers {
             None => unrecorded("/dev/kvm".to_owned()),
         }
     }
+
+    /// The recorded log.
+    #[must_use]
+    pub fn kernel_log(&self) -> Fact<Vec<String>> {
+        list(self.kernel_log.as_ref(), "/dev/kmsg")
+    }
+
+    /// The recorded virtual functions of interfaces.
+    #[must_use]
+    pub fn vf_links(&self) -> Fact<Vec<VfLinks>> {
+        list(self.vf_links.as_ref(), "rtnetlink")
+    }
+
+    /// The recorded routes.
+    #[must_use]
+    pub fn routes(&self) -> Fact<Vec<Route>> {
+        list(self.routes.as_ref(), "rtnetlink")
+    }
+}
+
+/// A recorded answer that is a list.
+fn list<T: Clone>(answer: Option<&Answer<Vec<T>>>, source: &str) -> Fact<Vec<T>> {
+    match answer {
+        Some(answer) => answer.fact(source).map(Clone::clone),
+        None => unrecorded(source.to_owned()),
+    }
 }
 
 /// The fact that nobody recorded `source`.
@@ -255,6 +296,18 @@ mod tests {
         assert!(
             matches!(answers.kvm(), Fact::Unreadable { reason, .. } if reason == "device or resource busy")
         );
+    }
+
+    #[test]
+    fn a_log_and_a_network_that_nobody_recorded_are_unread() {
+        let answers: Answers = serde_json::from_str(
+            r#"{"schema": "thruway.answers", "schema_version": 1, "kernel_log": "denied",
+                "routes": [{"interface": "eth0", "table": 254, "default": true}]}"#,
+        )
+        .unwrap();
+        assert!(matches!(answers.kernel_log(), Fact::Denied { .. }));
+        assert_eq!(answers.routes().known().unwrap()[0].interface, "eth0");
+        assert!(answers.vf_links().is_unread());
     }
 
     #[test]

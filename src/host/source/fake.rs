@@ -4,7 +4,7 @@ use std::fs;
 use std::os::unix::fs::symlink;
 
 use super::answers::{Answer, Answers, CpuidEntry, FILE};
-use super::{CpuidLeaf, Fact, KvmAnswer, Source, TreeSource};
+use super::{CpuidLeaf, Fact, KvmAnswer, Route, Source, TreeSource, VfLinks};
 
 /// What is at a path of a fake host.
 #[derive(Debug, Clone)]
@@ -67,6 +67,12 @@ impl FakeHost {
         self.answer(|answers| answers.kvm = Some(answer));
     }
 
+    /// Adds lines of the kernel's log.
+    pub(crate) fn answer_log(&self, lines: &[&str]) {
+        let lines = lines.iter().map(|line| (*line).to_owned()).collect();
+        self.answer(|answers| answers.kernel_log = Some(Answer::Given(lines)));
+    }
+
     /// Changes the answers.
     pub(crate) fn answer(&self, change: impl FnOnce(&mut Answers)) {
         let file = self.directory.path().join(FILE);
@@ -125,5 +131,14 @@ impl Source for Denying {
     }
     fn kvm(&self) -> Fact<KvmAnswer> {
         self.ask("/dev/kvm", Source::kvm)
+    }
+    fn kernel_log(&self) -> Fact<Vec<String>> {
+        self.ask("/dev/kmsg", Source::kernel_log)
+    }
+    fn vf_links(&self) -> Fact<Vec<VfLinks>> {
+        self.ask("rtnetlink", Source::vf_links)
+    }
+    fn routes(&self) -> Fact<Vec<Route>> {
+        self.ask("rtnetlink", Source::routes)
     }
 }

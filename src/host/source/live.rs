@@ -1,15 +1,27 @@
 //! The host that we run on.
 
+use std::collections::BTreeMap;
 use std::fs::{self, File};
 use std::io;
 use std::os::unix::fs::FileExt;
+use std::time::Duration;
 
-use super::{CpuidLeaf, Fact, KvmAnswer, Source, fact_of_error, msr_name, read_to_limit, reason_of};
+use super::{
+    CpuidLeaf, Fact, KvmAnswer, Route, Source, VfLink, VfLinks, fact_of_error, is_told_of_the_log, msr_name,
+    read_to_limit, reason_of,
+};
 use crate::sys;
+use crate::sys::child::ChildError;
+use crate::sys::netlink::{self, DumpedLink, DumpedVf, RouteFamily};
 
 /// Reads the live host. Has no state; paths are used as they are.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct LiveSource;
+
+/// How long a question over netlink may take.
+const NETLINK_LIMIT: Duration = Duration::from_secs(1);
+/// The source of what netlink answers.
+const NETLINK: &str = "rtnetlink";
 
 /// Where KVM is.
 const KVM: &str = "/dev/kvm";
@@ -75,4 +87,55 @@ impl Source for LiveSource {
             Err(error) => fact_of_error(KVM, &error),
         }
     }
+
+    fn kernel_log(&self) -> Fact<Vec<String>> {
+        match sys::kernel_log::messages(is_told_of_the_log) {
+            Ok(messages) => Fact::Known(messages),
+            Err(error) => fact_of_error(sys::kernel_log::PATH, &error),
+        }
+    }
+
+    fn vf_links(&self) -> Fact<Vec<VfLinks>> {
+        fact_of_netlink(netlink::links(NETLINK_LIMIT))
+            .map(|links| links.into_iter().filter(|link| !link.vfs.is_empty()).map(vf_links).collect())
+    }
+
+    fn routes(&self) -> Fact<Vec<Route>> {
+        let dumps = netlink::links(NETLINK_LIMIT).and_then(|links| {
+            let mut routes = netlink::routes(RouteFamily::V4, NETLINK_LIMIT)?;
+            routes.extend(netlink::routes(RouteFamily::V6, NETLINK_LIMIT)?);
+            Ok((links, routes))
+        });
+        fact_of_netlink(dumps).map(|(links, routes)| {
+            let names: BTreeMap<_, _> = links.into_iter().map(|link| (link.index, link.name)).collect();
+            let named = routes.into_iter().filter(|route| !route.is_interface_own).filter_map(|route| {
+                let interface = names.get(&route.interface_index).filter(|name| *name != "lo")?.clone();
+                Some(Route { interface, table: route.table, default: route.is_default })
+            });
+            named.collect()
+        })
+    }
+}
+
+fn fact_of_netlink<T>(answer: Result<T, ChildError>) -> Fact<T> {
+    match answer {
+        Ok(answer) => Fact::Known(answer),
+        Err(ChildError::Refused(error)) => fact_of_error(NETLINK, &error),
+        Err(error) => Fact::Unreadable { source: NETLINK.to_owned(), reason: error.to_string() },
+    }
+}
+
+fn vf_links(link: DumpedLink) -> VfLinks {
+    let mac = |[a, b, c, d, e, f]: [u8; 6]| format!("{a:02x}:{b:02x}:{c:02x}:{d:02x}:{e:02x}:{f:02x}");
+    let vf = |vf: DumpedVf| {
+        Some(VfLink {
+            index: u16::try_from(vf.index).ok()?, // a physical function has at most 65,535 (PCIe 6.0, 9.3.3.5)
+            mac: vf.mac.map(mac),
+            vlan: vf.vlan,
+            spoof_check: vf.spoof_check,
+            trusted: vf.trusted,
+            link_state: vf.link_state.map(str::to_owned),
+        })
+    };
+    VfLinks { interface: link.name, vfs: link.vfs.into_iter().filter_map(vf).collect() }
 }

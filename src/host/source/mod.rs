@@ -7,6 +7,7 @@
 pub mod answers;
 pub mod bundle;
 mod live;
+mod network;
 mod record;
 pub mod recording;
 mod tree;
@@ -27,6 +28,7 @@ use crate::host::fact::Fact;
 pub use crate::spec::cpuid::CpuidLeaf;
 pub use bundle::{Bundle, BundleError};
 pub use live::LiveSource;
+pub use network::{Route, VfLink, VfLinks};
 pub use record::Recorder;
 pub use tree::{TreeError, TreeSource};
 
@@ -63,6 +65,16 @@ pub trait Source: Send + Sync {
 
     /// Opens /dev/kvm and asks it. [`Fact::NotPresent`] where there is no /dev/kvm.
     fn kvm(&self) -> Fact<KvmAnswer>;
+
+    /// The kernel's own messages about what [`is_told_of_the_log`] names, oldest first; messages older than the log's
+    /// buffer are gone.
+    fn kernel_log(&self) -> Fact<Vec<String>>;
+
+    /// The network interfaces that have virtual functions below them.
+    fn vf_links(&self) -> Fact<Vec<VfLinks>>;
+
+    /// The routes of all tables that lead over an interface, but those that every interface has by itself.
+    fn routes(&self) -> Fact<Vec<Route>>;
 
     /// The bytes of a file of at most [`READ_LIMIT_BYTES`].
     fn read(&self, path: &str) -> Fact<Vec<u8>> {
@@ -111,6 +123,36 @@ pub fn open(path: &Path) -> Result<Box<dyn Source>, OpenError> {
 /// What a model-specific register is called as the source of a fact.
 fn msr_name(cpu: u32, register: u32) -> String {
     format!("MSR {register:#x} of CPU {cpu}")
+}
+
+/// Parts of kernel messages that have to do with virtualization. The rest of the log is nobody's business here, and
+/// would go into captures.
+const LOG_SUBJECTS: [&str; 19] = [
+    "DMAR",
+    "AMD-Vi",
+    "iommu",
+    "IOMMU",
+    "virtio-iommu",
+    "x2apic",
+    "x86/cpu:",
+    "SVM disabled",
+    "kvm",
+    "KVM",
+    "VFIO",
+    "vfio",
+    "SR-IOV",
+    "BAR ",
+    "can't reserve",
+    "ACS",
+    "Secure boot",
+    "lockdown",
+    "FLR",
+];
+
+/// Whether `message` of the kernel's log is kept.
+#[must_use]
+pub fn is_told_of_the_log(message: &str) -> bool {
+    LOG_SUBJECTS.iter().any(|subject| message.contains(subject))
 }
 
 /// What `error` from reading `source` is as a fact.

@@ -10,7 +10,7 @@ use std::sync::{Mutex, PoisonError};
 use super::answers::{Answer, Answers, CpuidEntry, MsrEntry, Refusal};
 use super::bundle::{Bundle, Last, resolve};
 use super::recording::{Ask, Recording};
-use super::{CpuidLeaf, Fact, KvmAnswer, Source};
+use super::{CpuidLeaf, Fact, KvmAnswer, Route, Source, VfLinks};
 
 /// Passes questions on to `inner` and remembers the answers, denials and failures included.
 pub struct Recorder<'a> {
@@ -36,6 +36,9 @@ struct Heard {
     /// By CPU and register.
     msr: BTreeMap<(u32, u32), Fact<u64>>,
     kvm: BTreeMap<(), Fact<KvmAnswer>>,
+    kernel_log: BTreeMap<(), Fact<Vec<String>>>,
+    vf_links: BTreeMap<(), Fact<Vec<VfLinks>>>,
+    routes: BTreeMap<(), Fact<Vec<Route>>>,
 }
 
 impl<'a> Recorder<'a> {
@@ -111,6 +114,9 @@ impl<'a> Recorder<'a> {
                 .map(|((cpu, register), value)| MsrEntry { cpu, register, value: value.into() })
                 .collect(),
             kvm: heard.kvm.into_values().next().map(Answer::from),
+            kernel_log: heard.kernel_log.into_values().next().map(Answer::from),
+            vf_links: heard.vf_links.into_values().next().map(Answer::from),
+            routes: heard.routes.into_values().next().map(Answer::from),
             recording: Some(recording),
             ..Answers::default()
         };
@@ -178,5 +184,17 @@ impl Source for Recorder<'_> {
 
     fn kvm(&self) -> Fact<KvmAnswer> {
         self.once(|heard| &mut heard.kvm, (), || self.inner.kvm())
+    }
+
+    fn kernel_log(&self) -> Fact<Vec<String>> {
+        self.once(|heard| &mut heard.kernel_log, (), || self.inner.kernel_log())
+    }
+
+    fn vf_links(&self) -> Fact<Vec<VfLinks>> {
+        self.once(|heard| &mut heard.vf_links, (), || self.inner.vf_links())
+    }
+
+    fn routes(&self) -> Fact<Vec<Route>> {
+        self.once(|heard| &mut heard.routes, (), || self.inner.routes())
     }
 }

@@ -21,7 +21,7 @@ use nix::sys::stat::Mode;
 
 use super::answers::{self, Answers};
 use super::recording::Ask;
-use super::{CpuidLeaf, Fact, KvmAnswer, Source, fact_of_error, read_to_limit};
+use super::{CpuidLeaf, Fact, KvmAnswer, Route, Source, VfLinks, fact_of_error, read_to_limit};
 
 /// Reads a directory tree as if it were a host.
 #[derive(Debug)]
@@ -234,5 +234,17 @@ impl Source for TreeSource {
 
     fn kvm(&self) -> Fact<KvmAnswer> {
         self.answers.kvm()
+    }
+
+    fn kernel_log(&self) -> Fact<Vec<String>> {
+        self.answers.kernel_log()
+    }
+
+    fn vf_links(&self) -> Fact<Vec<VfLinks>> {
+        self.answers.vf_links()
+    }
+
+    fn routes(&self) -> Fact<Vec<Route>> {
+        self.answers.routes()
     }
 }

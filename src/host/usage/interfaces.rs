@@ -3,8 +3,8 @@
 //!
 //! Linux: Documentation/ABI/testing/sysfs-class-net; route tables as in proc_pid_net(5). A bond, bridge or VLAN above an
 //! interface lends it its own importance: the physical function under `bond0` carries the default route of `bond0`.
-//! procfs shows IPv6 routes of all tables and IPv4 routes of the main table only; IPv4 routes of other tables are not
-//! seen here.
+//! Routes of all tables come over rtnetlink. Where that does not answer, procfs shows IPv6 routes of all tables, and IPv4
+//! routes of the main table only.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -103,8 +103,18 @@ struct Routes {
     any: BTreeSet<String>,
 }
 
-/// Both protocols' routes. One that has no table here (IPv6 off) adds none; one that cannot be read makes all unknown.
+/// The routes of all tables, or else what procfs shows of them.
 fn routes(source: &dyn Source) -> Fact<Routes> {
+    let Fact::Known(all) = source.routes() else { return routes_of_procfs(source) };
+    let mut routes = Routes::default();
+    for route in all {
+        routes.add(&route.interface, route.default);
+    }
+    Fact::Known(routes)
+}
+
+/// Both protocols' routes. One that has no table here (IPv6 off) adds none; one that cannot be read makes all unknown.
+fn routes_of_procfs(source: &dyn Source) -> Fact<Routes> {
     let v4 = source.text("/proc/net/route");
     let v6 = source.text("/proc/net/ipv6_route");
     if v4 == Fact::NotPresent && v6 == Fact::NotPresent {

@@ -1,6 +1,8 @@
 //! Who uses a function: followed through everything that can stand between.
 
 use super::*;
+use crate::host::source::Route;
+use crate::host::source::answers::Answer;
 use crate::host::source::fake::{Entry, FakeHost};
 use crate::host::{HostFacts, collect as collect_host};
 
@@ -57,6 +59,16 @@ fn a_default_route_of_either_protocol_counts() {
         ),
     )]);
     assert_eq!(interface(&host).default_route, Fact::Known(true));
+}
+
+#[test]
+fn a_default_route_of_a_table_that_procfs_does_not_show_counts() {
+    let host = host();
+    let route = Route { interface: "eth0".to_owned(), table: 100, default: true };
+    host.answer(|answers| answers.routes = Some(Answer::Given(vec![route])));
+    assert_eq!(interface(&host).default_route, Fact::Known(true));
+    host.answer(|answers| answers.routes = Some(Answer::Given(vec![])));
+    assert_eq!(interface(&host).default_route, Fact::Known(false));
 }
 
 #[test]

@@ -12,7 +12,7 @@ use std::collections::BTreeMap;
 
 use super::answers::Answers;
 use super::recording::Ask;
-use super::{CpuidLeaf, Fact, KvmAnswer, Source, too_large};
+use super::{CpuidLeaf, Fact, KvmAnswer, Route, Source, VfLinks, too_large};
 pub use archive::BundleError;
 
 /// Most links that are followed on the way to one file (Linux: include/linux/namei.h, MAXSYMLINKS).
@@ -127,5 +127,17 @@ impl Source for Bundle {
 
     fn kvm(&self) -> Fact<KvmAnswer> {
         self.answers.kvm()
+    }
+
+    fn kernel_log(&self) -> Fact<Vec<String>> {
+        self.answers.kernel_log()
+    }
+
+    fn vf_links(&self) -> Fact<Vec<VfLinks>> {
+        self.answers.vf_links()
+    }
+
+    fn routes(&self) -> Fact<Vec<Route>> {
+        self.answers.routes()
     }
 }

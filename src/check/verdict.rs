@@ -1,10 +1,12 @@
 //! The two answers that everybody asks for first: can this host run virtual machines, and can it confine devices?
 
+mod iommu;
+
 use serde::Serialize;
 
+use super::outcome::Evidence;
 use crate::host::HostFacts;
 use crate::host::cpu::Reason;
-use crate::host::fact::Fact;
 
 /// `data.verdicts` of `probe` and `doctor`.
 #[derive(Debug, Clone, Serialize)]
@@ -24,25 +26,28 @@ pub struct Verdict {
     pub reason: Reason,
     /// The same for people.
     pub explanation: String,
+    /// What it rests on.
+    pub evidence: Vec<Evidence>,
+}
+
+impl Verdict {
+    fn new(usable: Option<bool>, reason: Reason, explanation: impl Into<String>) -> Self {
+        Self { usable, reason, explanation: explanation.into(), evidence: Vec::new() }
+    }
+
+    fn evidence(mut self, source: impl Into<String>, value: impl Into<String>) -> Self {
+        self.evidence.push(Evidence { source: source.into(), value: value.into() });
+        self
+    }
 }
 
 /// Both verdicts.
 #[must_use]
 pub fn verdicts(facts: &HostFacts) -> Verdicts {
-    Verdicts { kvm: kvm(facts), iommu: iommu(facts) }
+    Verdicts { kvm: kvm(facts), iommu: iommu::verdict(facts) }
 }
 
 fn kvm(facts: &HostFacts) -> Verdict {
     let kvm = &facts.kvm;
-    Verdict { usable: kvm.usable.known().copied(), reason: kvm.reason, explanation: kvm.explanation.clone() }
-}
-
-fn iommu(facts: &HostFacts) -> Verdict {
-    let verdict =
-        |usable, reason, explanation: &str| Verdict { usable, reason, explanation: explanation.to_owned() };
-    match &facts.iommu.dma_remapping {
-        Fact::Known(true) => verdict(Some(true), Reason::Ok, "the kernel runs an IOMMU"),
-        Fact::Known(false) => verdict(Some(false), Reason::Unknown, "the kernel runs no IOMMU"),
-        _ => verdict(None, Reason::Unknown, "whether the kernel runs an IOMMU could not be read"),
-    }
+    Verdict::new(kvm.usable.known().copied(), kvm.reason, kvm.explanation.clone())
 }

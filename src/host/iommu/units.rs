@@ -112,7 +112,6 @@ pub struct AmdViUnit {
     pub guest_translation: bool,
 }
 
-#[expect(clippy::trivially_copy_pass_by_ref, reason = "the signature that serde asks for")]
 fn is_absent<T>(fact: &Fact<T>) -> bool {
     matches!(fact, Fact::NotPresent)
 }

@@ -5,7 +5,7 @@ use crate::check::{Assignment, Counts, Loss, LossKind, Member, Outcome, Role, Ve
 use crate::host::cpu::Reason;
 
 fn verdict(usable: Option<bool>, reason: Reason, explanation: &str) -> Verdict {
-    Verdict { usable, reason, explanation: explanation.to_owned() }
+    Verdict { usable, reason, explanation: explanation.to_owned(), evidence: Vec::new() }
 }
 
 fn finding(id: &'static str, outcome: Outcome) -> Finding {

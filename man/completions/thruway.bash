@@ -22,6 +22,9 @@ _thruway() {
             thruway,bind)
                 cmd="thruway__subcmd__bind"
                 ;;
+            thruway,capture)
+                cmd="thruway__subcmd__capture"
+                ;;
             thruway,doctor)
                 cmd="thruway__subcmd__doctor"
                 ;;
@@ -86,7 +89,7 @@ _thruway() {
 
     case "${cmd}" in
         thruway)
-            opts="-v -q -h -V --color --verbose --quiet --help --version probe doctor bind unbind vf plan apply undo status run rehearse profile generate"
+            opts="-v -q -h -V --color --verbose --quiet --help --version probe doctor capture bind unbind vf plan apply undo status run rehearse profile generate"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 1 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -146,6 +149,36 @@ _thruway() {
                     ;;
                 --format)
                     COMPREPLY=($(compgen -W "table json yaml" -- "${cur}"))
+                    return 0
+                    ;;
+                --color)
+                    COMPREPLY=($(compgen -W "auto always never" -- "${cur}"))
+                    return 0
+                    ;;
+                *)
+                    COMPREPLY=()
+                    ;;
+            esac
+            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            return 0
+            ;;
+        thruway__subcmd__capture)
+            opts="-o -v -q -h -V --output --no-redact --root --color --verbose --quiet --help --version"
+            if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
+                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+                return 0
+            fi
+            case "${prev}" in
+                --output)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                -o)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --root)
+                    COMPREPLY=($(compgen -f "${cur}"))
                     return 0
                     ;;
                 --color)

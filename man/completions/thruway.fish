@@ -33,6 +33,7 @@ complete -c thruway -n "__fish_thruway_needs_command" -s h -l help -d 'Print hel
 complete -c thruway -n "__fish_thruway_needs_command" -s V -l version -d 'Print version'
 complete -c thruway -n "__fish_thruway_needs_command" -f -a "probe" -d 'Show what this host is: CPU, KVM, IOMMU groups, PCI functions and what uses them'
 complete -c thruway -n "__fish_thruway_needs_command" -f -a "doctor" -d 'Say what is wrong with this host, why, and what to do'
+complete -c thruway -n "__fish_thruway_needs_command" -f -a "capture" -d 'Write what this host is into one file, to be looked at elsewhere or later'
 complete -c thruway -n "__fish_thruway_needs_command" -f -a "bind" -d 'Give functions to a driver, for guests usually to vfio-pci'
 complete -c thruway -n "__fish_thruway_needs_command" -f -a "unbind" -d 'Give functions back to the driver that the kernel chooses'
 complete -c thruway -n "__fish_thruway_needs_command" -f -a "vf" -d 'Create and destroy virtual functions'
@@ -69,6 +70,16 @@ complete -c thruway -n "__fish_thruway_using_subcommand doctor" -s v -l verbose 
 complete -c thruway -n "__fish_thruway_using_subcommand doctor" -s q -l quiet -d 'Say nothing on stderr but errors'
 complete -c thruway -n "__fish_thruway_using_subcommand doctor" -s h -l help -d 'Print help (see more with \'--help\')'
 complete -c thruway -n "__fish_thruway_using_subcommand doctor" -s V -l version -d 'Print version'
+complete -c thruway -n "__fish_thruway_using_subcommand capture" -s o -l output -d 'The file to write; it must not exist' -r -F
+complete -c thruway -n "__fish_thruway_using_subcommand capture" -l root -d 'Read a capture, or a directory laid out like a host, instead of this host' -r -F
+complete -c thruway -n "__fish_thruway_using_subcommand capture" -l color -d 'When to use colour: auto (on a terminal, unless NO_COLOR is set), always or never' -r -f -a "auto\t'On a terminal that can, unless NO_COLOR is set or TERM is dumb'
+always\t'Even into files and pipes'
+never\t'Not at all'"
+complete -c thruway -n "__fish_thruway_using_subcommand capture" -l no-redact -d 'Keep serial numbers, addresses, UUIDs and names as they are'
+complete -c thruway -n "__fish_thruway_using_subcommand capture" -s v -l verbose -d 'Say more on stderr; twice for debugging, thrice for everything'
+complete -c thruway -n "__fish_thruway_using_subcommand capture" -s q -l quiet -d 'Say nothing on stderr but errors'
+complete -c thruway -n "__fish_thruway_using_subcommand capture" -s h -l help -d 'Print help (see more with \'--help\')'
+complete -c thruway -n "__fish_thruway_using_subcommand capture" -s V -l version -d 'Print version'
 complete -c thruway -n "__fish_thruway_using_subcommand bind" -l driver -d 'Driver to bind them to' -r
 complete -c thruway -n "__fish_thruway_using_subcommand bind" -l allow -d 'Consent to what a safety rule says of exactly this function; repeat it for others. Binds nothing by itself' -r
 complete -c thruway -n "__fish_thruway_using_subcommand bind" -l format -d 'How to print the answer: a table for people; json or yaml, one document for programs' -r -f -a "table\t'For people; may change between versions'

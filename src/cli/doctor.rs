@@ -10,7 +10,6 @@ use crate::cli::format::{FormatArgs, document};
 use crate::cli::source::RootArgs;
 use crate::cli::{CliResult, Context, Exit, Failure, OrExit};
 use crate::host::select::{Selector, resolve};
-use crate::host::{self, HostFacts};
 use crate::profile::closest;
 use crate::report::table;
 use crate::report::view::findings::{self, Detail};
@@ -76,7 +75,7 @@ pub(crate) fn run(args: &Args, context: &Context) -> CliResult {
     if let Some(id) = &args.explain {
         return explain(args, by_id(id)?, context);
     }
-    let facts = facts(args)?;
+    let facts = args.root.facts(context)?;
     let asked = match args.subject {
         None => Asked::Host,
         Some(Subject::Purpose(purpose)) => Asked::Purpose(purpose),
@@ -91,10 +90,6 @@ pub(crate) fn run(args: &Args, context: &Context) -> CliResult {
     let detail = if context.verbosity() > Verbosity::Normal { Detail::Full } else { Detail::Brief };
     context.print(text.unwrap_or_else(|| findings::render(&diagnosis, detail, table::terminal_width())))?;
     Ok(if diagnosis.is_no() { Exit::No } else { Exit::Ok }.into())
-}
-
-fn facts(args: &Args) -> Result<HostFacts, Failure> {
-    Ok(host::collect(args.root.open()?.as_ref()))
 }
 
 /// The check that the user names, or the one that was probably meant.
@@ -155,7 +150,7 @@ fn explain(args: &Args, check: &'static Check, context: &Context) -> CliResult {
         /// Its answer here; absent for a check of functions.
         finding: Option<Finding>,
     }
-    let facts = facts(args)?;
+    let facts = args.root.facts(context)?;
     let finding = check::run(&facts, None).into_iter().find(|finding| finding.id == check.id);
     let data = Explained { check: check.into(), verdicts: check::verdicts(&facts), finding };
     let text = document(args.format.format, "thruway.check", 1, &data)?;

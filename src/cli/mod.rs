@@ -20,8 +20,8 @@
 //!   closed pipe ends the program with success. [`Context::note`]: everything else, to stderr.
 //! - [`format::FormatArgs`], to be flattened into `Args`: `--format table|json|yaml`; and [`format::document`], the
 //!   envelope of machine-readable output.
-//! - [`source::RootArgs`], to be flattened by every command that reads a host: `--root`; its `open` gives the source that
-//!   the user named, live or not.
+//! - [`source::RootArgs`], to be flattened by every command that reads a host: `--root`; its `facts` are those of the
+//!   host that the user named, live or captured.
 //! - [`confirm::ConsentArgs`], to be flattened: `--yes`, and the question on a terminal.
 //! - Examples of use go into `#[command(after_long_help = "Examples:\n  thruway ..")]`; man pages take them from there.
 //! - `tracing::{error, warn, info, debug, trace}!` for diagnostics; `-v` and `-q` choose how much of it is seen.
@@ -30,6 +30,7 @@ pub mod exit;
 
 mod apply;
 mod bind;
+mod capture;
 mod change;
 pub(crate) mod confirm;
 pub(crate) mod context;
@@ -41,6 +42,7 @@ mod logging;
 mod plan;
 mod probe;
 mod profile;
+mod progress;
 mod rehearse;
 mod run;
 pub(crate) mod source;
@@ -101,6 +103,8 @@ enum Command {
     Probe(probe::Args),
     /// Say what is wrong with this host, why, and what to do
     Doctor(doctor::Args),
+    /// Write what this host is into one file, to be looked at elsewhere or later
+    Capture(capture::Args),
     /// Give functions to a driver, for guests usually to vfio-pci
     Bind(bind::Args),
     /// Give functions back to the driver that the kernel chooses
@@ -130,6 +134,7 @@ impl Command {
         match self {
             Self::Probe(args) => probe::run(args, context),
             Self::Doctor(args) => doctor::run(args, context),
+            Self::Capture(args) => capture::run(args, context),
             Self::Bind(args) => bind::run(args, context),
             Self::Unbind(args) => bind::run_unbind(args, context),
             Self::Vf(args) => vf::run(args, context),

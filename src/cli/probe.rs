@@ -6,7 +6,7 @@ use crate::check::{self, Verdicts};
 use crate::cli::format::{Format, FormatArgs, document};
 use crate::cli::source::RootArgs;
 use crate::cli::{CliResult, Context, Exit, Failure, OrExit};
-use crate::host::{self, HostFacts};
+use crate::host::HostFacts;
 use crate::report::area::{self, Area};
 use crate::report::view::facts::{self, View};
 use crate::report::{self, table};
@@ -46,7 +46,7 @@ struct Probe {
 
 /// Reads the host and prints what it found.
 pub(crate) fn run(args: &Args, context: &Context) -> CliResult {
-    let facts = host::collect(args.root.open()?.as_ref());
+    let facts = args.root.facts(context)?;
     let probe = Probe { verdicts: check::verdicts(&facts), facts };
     if args.areas.is_empty() {
         print(args, &probe, &probe, context)?;

@@ -7,13 +7,14 @@ use std::process::ExitCode;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
-use indicatif::{ProgressBar, ProgressStyle};
+use indicatif::ProgressBar;
 
 use crate::cli::Context;
 use crate::cli::confirm::{Answer, ConsentArgs};
 use crate::cli::exit::Exit;
 use crate::cli::failure::{CliResult, Failure, OrExit};
 use crate::cli::format::{FormatArgs, document};
+use crate::cli::progress::spinner;
 use crate::profile::{Purpose, load};
 use crate::rehearse::road::{Drive, Event, Road, StepOutcome, drive, rehearse};
 use crate::rehearse::{
@@ -212,15 +213,6 @@ impl Live {
             bar.finish_and_clear();
         }
     }
-}
-
-fn spinner(message: String) -> ProgressBar {
-    let bar = ProgressBar::new_spinner().with_message(message);
-    if let Ok(style) = ProgressStyle::with_template("{spinner} {wide_msg} {elapsed}") {
-        bar.set_style(style);
-    }
-    bar.enable_steady_tick(Duration::from_millis(100));
-    bar
 }
 
 /// The parts of the emulated host; installs what is missing when the user agrees.

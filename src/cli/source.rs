@@ -4,7 +4,9 @@ use std::path::PathBuf;
 
 use crate::cli::exit::Exit;
 use crate::cli::failure::Failure;
+use crate::cli::{Context, progress};
 use crate::host::source::{self, LiveSource, OpenError, Source, TreeError};
+use crate::host::{self, HostFacts};
 
 /// The option `--root`, to be flattened into the arguments of a command that reads a host.
 #[derive(Debug, Clone, clap::Args)]
@@ -22,6 +24,15 @@ impl RootArgs {
     pub(crate) fn open(&self) -> Result<Box<dyn Source>, Failure> {
         let Some(root) = &self.root else { return Ok(Box::new(LiveSource)) };
         source::open(root).map_err(|error| Failure::new(exit_of(&error), error))
+    }
+
+    /// Reads that host; on a terminal a line says so where that takes long.
+    ///
+    /// # Errors
+    /// As [`Self::open`].
+    pub(crate) fn facts(&self, context: &Context) -> Result<HostFacts, Failure> {
+        let source = self.open()?;
+        Ok(progress::shown(context, "reading the host", || host::collect(source.as_ref())))
     }
 }
 

@@ -37,7 +37,7 @@ use kvm::Kvm;
 use memory::Memory;
 use pci::{Pci, PciDevice};
 use scsi::Scsi;
-use source::Source;
+use source::{Bundle, Recorder, Source};
 use usb::Usb;
 use vfio::Vfio;
 
@@ -92,6 +92,16 @@ pub fn collect(source: &dyn Source) -> HostFacts {
         cpu,
         pci,
     }
+}
+
+/// Reads a host as [`collect`] does and keeps what it answered: a replay gives the same facts.
+#[must_use]
+pub fn capture(source: &dyn Source) -> (HostFacts, Bundle) {
+    let recorder = Recorder::new(source);
+    let facts = collect(&recorder);
+    let mut bundle = recorder.into_bundle();
+    pci::abridge_names(&mut bundle, &facts.pci);
+    (facts, bundle)
 }
 
 impl HostFacts {

@@ -1,6 +1,7 @@
 //! Integration tests: the program from outside, its generated files, and the shape of its sources.
 //!
 //! - `architecture`: which room may use which; what each must never do.
+//! - `capture`: one file that stands for a host.
 //! - `cli`: exit codes, streams, colour. `golden`: what is printed, to the letter.
 //! - `lab`: what a real kernel does in an emulated host; its head says how a test uses it.
 //! - `probe`: what the inspector says of the hosts in `tests/hosts`.
@@ -15,6 +16,7 @@
 )]
 
 mod architecture;
+mod capture;
 mod cli;
 mod generated;
 mod golden;

@@ -13,13 +13,13 @@ use serde_json::Value;
 use crate::support::{Run, assert_golden, program, root, run};
 
 /// A host of `tests/hosts`, unfolded into a directory.
-struct Host {
+pub(crate) struct Host {
     name: &'static str,
-    directory: tempfile::TempDir,
+    pub(crate) directory: tempfile::TempDir,
 }
 
 impl Host {
-    fn new(name: &'static str) -> Self {
+    pub(crate) fn new(name: &'static str) -> Self {
         let directory = tempfile::tempdir().unwrap();
         let text = fs::read_to_string(root().join(format!("tests/hosts/{name}.tree"))).unwrap();
         let mut lines = text.lines().peekable();

@@ -14,7 +14,7 @@ use serde::Serialize;
 
 use crate::host::fact::Fact;
 use crate::host::parse;
-use crate::host::source::Source;
+use crate::host::source::{Bundle, Source};
 use crate::host::sriov::{self, Sriov};
 use crate::host::usage::Usage;
 use crate::spec::pci::{ClassCode, PciAddress};
@@ -72,6 +72,11 @@ pub struct PciDevice {
 }
 
 impl PciDevice {
+    /// Vendor and device ID.
+    fn ids(&self) -> Option<(u16, u16)> {
+        Some((*self.vendor_id.known()?, *self.device_id.known()?))
+    }
+
     /// Whether the function is a bridge, by its header or its class. Bridges are never bound to VFIO, and the kernel
     /// does not count them when it judges a group (Linux: drivers/vfio/vfio_main.c, `vfio_dev_driver_allowed`).
     #[must_use]
@@ -256,13 +261,24 @@ fn words(text: &str) -> Vec<String> {
     text.split_ascii_whitespace().map(str::to_owned).collect()
 }
 
+/// The pairs of vendor and device ID that occur.
+fn ids_of(devices: &[PciDevice]) -> BTreeSet<(u16, u16)> {
+    devices.iter().filter_map(PciDevice::ids).collect()
+}
+
+/// Shortens the list of names in a capture to what its functions are called: the whole is larger than all else.
+pub(super) fn abridge_names(bundle: &mut Bundle, pci: &Pci) {
+    let wanted = ids_of(pci.functions());
+    for place in names::PLACES {
+        bundle.abridge(place, |list| names::abridged(list, &wanted));
+    }
+}
+
 /// Looks all names up in one pass over the list.
 fn add_names(source: &dyn Source, devices: &mut [PciDevice]) {
-    let ids = |device: &PciDevice| Some((*device.vendor_id.known()?, *device.device_id.known()?));
-    let wanted: BTreeSet<_> = devices.iter().filter_map(ids).collect();
-    let names = Names::load(source, &wanted);
+    let names = Names::load(source, &ids_of(devices));
     for device in devices {
-        if let Some((vendor, product)) = ids(device) {
+        if let Some((vendor, product)) = device.ids() {
             device.vendor = names.vendor(vendor).map(str::to_owned);
             device.device = names.device(vendor, product).map(str::to_owned);
         }

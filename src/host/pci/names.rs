@@ -11,7 +11,8 @@ use crate::host::source::Source;
 use crate::spec::pci::ClassCode;
 
 /// Where distributions put the list.
-const PLACES: [&str; 3] = ["/usr/share/misc/pci.ids", "/usr/share/hwdata/pci.ids", "/usr/share/pci.ids"];
+pub(super) const PLACES: [&str; 3] =
+    ["/usr/share/misc/pci.ids", "/usr/share/hwdata/pci.ids", "/usr/share/pci.ids"];
 /// Most bytes that we read of it.
 const LIMIT_BYTES: u64 = 16 << 20;
 
@@ -130,6 +131,29 @@ impl Names {
     }
 }
 
+/// The lines of `list` that name what is `wanted`, and all classes: [`Names`] of it are the names of the whole list.
+pub(super) fn abridged(list: &[u8], wanted: &BTreeSet<(u16, u16)>) -> Vec<u8> {
+    let (mut vendor, mut is_class) = (None, false);
+    let keep = |line: &&[u8]| match line {
+        [] | [b'#', ..] | [b'\t', b'\t', ..] => false,
+        [b'\t', entry @ ..] => {
+            is_class || vendor.zip(hex::<4>(entry)).is_some_and(|pair| wanted.contains(&pair))
+        }
+        [b'C', b' ', ..] => {
+            (vendor, is_class) = (None, true);
+            true
+        }
+        entry => {
+            let wanted = |id: &u16| wanted.range((*id, 0)..=(*id, u16::MAX)).next().is_some();
+            (vendor, is_class) = (hex::<4>(entry).filter(wanted), false);
+            // What is no vendor ends a block too.
+            vendor.is_some() || hex::<4>(entry).is_none()
+        }
+    };
+    let kept: Vec<&[u8]> = list.split(|byte| *byte == b'\n').filter(keep).collect();
+    kept.join(&b'\n')
+}
+
 /// The number in the first `DIGITS` hexadecimal digits of `text`.
 fn hex<const DIGITS: usize>(text: &[u8]) -> Option<u16> {
     text.get(..DIGITS)?.iter().try_fold(0_u16, |value, byte| {
@@ -163,6 +187,19 @@ mod tests {
         assert_eq!(names.devices.len(), 1);
         assert_eq!(names.class(ClassCode::from_u24(0x02_00_00)), Some("Ethernet controller"));
         assert_eq!(names.class(ClassCode::from_u24(0x02_FF_00)), Some("Network controller"));
+    }
+
+    #[test]
+    fn an_abridged_list_has_the_wanted_names_and_little_else() {
+        let wanted = BTreeSet::from([(0x8086, 0x10c9), (0x1af4, 0x1000)]);
+        let abridged = abridged(LIST, &wanted);
+        let (whole, part) = (Names::parse(LIST, &wanted), Names::parse(&abridged, &wanted));
+        assert_eq!(format!("{part:?}"), format!("{whole:?}"));
+        let text = String::from_utf8(abridged).unwrap();
+        assert!(
+            !text.contains("82576 VF") && !text.contains("Adapter") && !text.contains("comment"),
+            "{text}"
+        );
     }
 
     #[test]

@@ -10,6 +10,7 @@ mod live;
 mod network;
 mod record;
 pub mod recording;
+pub mod redact;
 mod tree;
 
 #[cfg(test)]

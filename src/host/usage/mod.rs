@@ -21,6 +21,7 @@ use crate::spec::pci::PciAddress;
 pub use disks::{BlockUse, Disk};
 pub use interfaces::Interface;
 pub use processes::Process;
+pub(crate) use processes::is_device_of_interest;
 
 /// What uses one function.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]

@@ -72,7 +72,7 @@ impl OpenFiles {
             let Some(device) = target.known().and_then(|target| target.strip_prefix("/dev/")) else {
                 continue;
             };
-            if is_of_interest(device) {
+            if is_device_of_interest(device) {
                 let holders = self.holders.entry(device.to_owned()).or_default();
                 if holders.last().is_none_or(|last| last.pid != pid) {
                     let name = source.text(&format!("/proc/{pid}/comm")).known().cloned();
@@ -111,7 +111,7 @@ impl OpenFiles {
 }
 
 /// Whether `/dev/NAME` may be a VFIO file or a disk; terminals and the like are not remembered.
-fn is_of_interest(name: &str) -> bool {
+pub(crate) fn is_device_of_interest(name: &str) -> bool {
     !matches!(name, "null" | "zero" | "tty" | "random" | "urandom" | "ptmx" | "fuse" | "kvm" | "vfio/vfio")
         && !name.starts_with("pts/")
         && !name.starts_with("tty")

@@ -78,6 +78,15 @@ impl Bundle {
         map.get(&resolve(&self.links, path, last)?)
     }
 
+    /// Replaces the content of the file at `path`, if it is there.
+    pub(crate) fn abridge(&mut self, path: &str, abridge: impl FnOnce(&[u8]) -> Vec<u8>) {
+        if let Some(bytes) =
+            resolve(&self.links, path, Last::Follow).and_then(|path| self.files.get_mut(&path))
+        {
+            *bytes = abridge(bytes);
+        }
+    }
+
     /// Number of files and links in it.
     #[must_use]
     pub fn entries(&self) -> usize {

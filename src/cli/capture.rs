@@ -1,0 +1,111 @@
+//! `thruway capture`: what this host is, in one file that can be passed on.
+
+use std::fs::{self, OpenOptions};
+use std::io::{self, Write};
+use std::os::unix::fs::OpenOptionsExt;
+use std::path::{Path, PathBuf};
+
+use crate::cli::source::RootArgs;
+use crate::cli::{CliResult, Context, Exit, Failure, OrExit, progress};
+use crate::host;
+use crate::host::source::Bundle;
+use crate::host::source::redact::Redaction;
+
+/// Arguments of `thruway capture`.
+#[derive(Debug, clap::Args)]
+#[command(after_long_help = "\
+Examples:
+  thruway capture -o host.tar.gz                  this host, for a bug report
+  thruway probe --root host.tar.gz                what it was, anywhere and at any time
+  thruway probe --diff host.tar.gz                what has changed since
+  thruway capture --no-redact -o private.tar.gz   with serial numbers, addresses and names
+
+The file holds what the inspector reads, denials included, and nothing else. Serial numbers, MAC and IP addresses,
+UUIDs, host and user names are replaced, each by the same placeholder wherever it stands. `tar xzf` shows what is in
+it; an unpacked capture works with --root too.")]
+pub(crate) struct Args {
+    /// The file to write; it must not exist
+    #[arg(short, long, value_name = "FILE")]
+    output: PathBuf,
+    /// Keep serial numbers, addresses, UUIDs and names as they are
+    #[arg(long)]
+    no_redact: bool,
+    #[command(flatten)]
+    root: RootArgs,
+}
+
+/// Reads the host and writes the file.
+pub(crate) fn run(args: &Args, context: &Context) -> CliResult {
+    let path = args.output.as_path();
+    if path.symlink_metadata().is_ok() {
+        return Err(exists(path));
+    }
+    let source = args.root.open()?;
+    let packed = progress::shown(context, "reading this host", || {
+        let (_, bundle) = host::capture(source.as_ref());
+        let (bundle, redaction) = match args.no_redact {
+            true => (bundle, None),
+            false => {
+                let (bundle, redaction) = bundle.redacted();
+                (bundle, Some(redaction))
+            }
+        };
+        let mut bytes = Vec::new();
+        bundle.write(&mut bytes).map(|()| (bundle, redaction, bytes))
+    });
+    let (bundle, redaction, bytes) = packed.or_exit(Exit::VmmFault)?;
+    write_new(path, &bytes).map_err(|error| match error.kind() {
+        io::ErrorKind::AlreadyExists => exists(path),
+        _ => Failure::caused(format!("cannot write {}", path.display()), Exit::Host, error),
+    })?;
+    context.note(summary(path, &bundle, redaction.as_ref(), bytes.len()));
+    Ok(Exit::Ok.into())
+}
+
+fn exists(path: &Path) -> Failure {
+    let path = path.display();
+    Failure::new(Exit::Usage, format!("{path} exists; name another file, or remove that one first"))
+}
+
+/// Writes a file that was not there, readable for its owner only; what cannot be written as a whole is removed.
+fn write_new(path: &Path, bytes: &[u8]) -> io::Result<()> {
+    let mut file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(path)?;
+    file.write_all(bytes).and_then(|()| file.sync_all()).inspect_err(|_| drop(fs::remove_file(path)))
+}
+
+/// What is in the file, and what a reader learns from it.
+fn summary(path: &Path, bundle: &Bundle, redaction: Option<&Redaction>, size_bytes: usize) -> String {
+    let mut lines = vec![format!(
+        "{}: {} files and links, {} KiB",
+        path.display(),
+        bundle.entries(),
+        size_bytes.div_ceil(1024)
+    )];
+    let Some(redaction) = redaction else {
+        lines.push(
+            "Nothing was replaced: serial numbers, addresses, and names of this host and its users are in it. Think \
+             before you pass it on."
+                .to_owned(),
+        );
+        return lines.join("\n");
+    };
+    let replaced: Vec<_> = redaction.replaced.iter().map(|(kind, count)| format!("{count} {kind}")).collect();
+    if !replaced.is_empty() {
+        lines.push(format!("  replaced   {}", replaced.join(", ")));
+    }
+    let mut left_out = redaction.left_out.clone();
+    match redaction.processes_left_out {
+        0 => {}
+        1 => left_out.push("1 process that holds no device".to_owned()),
+        count => left_out.push(format!("{count} processes that hold no device")),
+    }
+    if !left_out.is_empty() {
+        lines.push(format!("  left out   {}", left_out.join(", ")));
+    }
+    lines.push(
+        "  still told  hardware, firmware and its versions, kernel and its arguments, names of interfaces, volumes, \
+         mount points and of processes that hold devices"
+            .to_owned(),
+    );
+    lines.join("\n")
+}

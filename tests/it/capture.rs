@@ -1,0 +1,119 @@
+//! `thruway capture`: one file that stands for a host, and what is done with a file that does not.
+
+use std::fs;
+use std::path::Path;
+
+use crate::probe::Host;
+use crate::support::{Run, program, run};
+
+fn capture(host: &Host, file: &Path, options: &[&str]) -> Run {
+    run(
+        program().args(["capture", "--root"]).arg(host.directory.path()).arg("-o").arg(file).args(options),
+        b"",
+    )
+}
+
+/// What `command` prints of the host at `root`.
+fn answer(command: &[&str], root: &Path) -> (Option<i32>, String) {
+    let run = run(program().args(command).args(["--format", "json", "--root"]).arg(root), b"");
+    assert_eq!(run.stderr, "");
+    (run.code, run.stdout)
+}
+
+#[test]
+fn a_replay_says_what_the_host_said_to_the_letter() {
+    for name in [
+        "vtd-igb",
+        "amdvi",
+        "no-iommu",
+        "shared-group",
+        "intel-off",
+        "software-kvm",
+        "container",
+        "malformed",
+    ] {
+        let host = Host::new(name);
+        let directory = tempfile::tempdir().unwrap();
+        let file = directory.path().join("host.tar.gz");
+        let captured = capture(&host, &file, &["--no-redact"]);
+        assert_eq!((captured.code, captured.stdout.as_str()), (Some(0), ""), "{name}: {}", captured.stderr);
+        for command in [&["probe"][..], &["doctor"]] {
+            assert_eq!(answer(command, &file), answer(command, host.directory.path()), "{name}: {command:?}");
+        }
+    }
+}
+
+#[test]
+fn redaction_changes_no_verdict() {
+    for name in ["vtd-igb", "amdvi", "no-iommu", "shared-group", "intel-off", "container"] {
+        let host = Host::new(name);
+        let directory = tempfile::tempdir().unwrap();
+        let file = directory.path().join("host.tar.gz");
+        assert_eq!(capture(&host, &file, &[]).code, Some(0));
+        let verdicts = |root: &Path| {
+            let (code, document) = answer(&["doctor"], root);
+            let document: serde_json::Value = serde_json::from_str(&document).unwrap();
+            let findings = document["data"]["findings"].as_array().unwrap();
+            let verdict = |finding: &serde_json::Value| (finding["id"].clone(), finding["status"].clone());
+            (code, findings.iter().map(verdict).collect::<Vec<_>>())
+        };
+        assert_eq!(verdicts(&file), verdicts(host.directory.path()), "{name}");
+    }
+}
+
+#[test]
+fn an_existing_file_is_left_alone() {
+    let host = Host::new("no-iommu");
+    let directory = tempfile::tempdir().unwrap();
+    let file = directory.path().join("host.tar.gz");
+    fs::write(&file, "precious").unwrap();
+    let refused = capture(&host, &file, &[]);
+    assert_eq!(refused.code, Some(2));
+    assert!(refused.stderr.contains("exists; name another file"), "{}", refused.stderr);
+    assert_eq!(fs::read_to_string(&file).unwrap(), "precious");
+}
+
+#[test]
+fn what_cannot_be_written_leaves_nothing() {
+    let host = Host::new("no-iommu");
+    let refused = capture(&host, Path::new("/nonexistent/host.tar.gz"), &[]);
+    assert_eq!(refused.code, Some(3));
+    assert!(refused.stderr.contains("cannot write /nonexistent/host.tar.gz"), "{}", refused.stderr);
+}
+
+#[test]
+fn one_host_gives_one_file_byte_by_byte() {
+    let host = Host::new("vtd-igb");
+    let directory = tempfile::tempdir().unwrap();
+    let [first, second] = ["a", "b"].map(|name| directory.path().join(name));
+    for file in [&first, &second] {
+        assert_eq!(capture(&host, file, &[]).code, Some(0));
+    }
+    assert_eq!(fs::read(first).unwrap(), fs::read(second).unwrap());
+}
+
+#[test]
+fn a_file_that_is_no_capture_is_wrong_usage_and_says_why() {
+    let directory = tempfile::tempdir().unwrap();
+    let file = directory.path().join("host.tar.gz");
+    let whole = directory.path().join("whole.tar.gz");
+    assert_eq!(capture(&Host::new("no-iommu"), &whole, &[]).code, Some(0));
+    let whole = fs::read(whole).unwrap();
+    for (bytes, why) in [
+        (&b""[..], "truncated"),
+        (b"#!/bin/sh\necho no archive at all\n", "gzip"),
+        (&whole[..whole.len() / 2], "truncated"),
+        (&whole[..whole.len() - 1], "truncated"),
+    ] {
+        fs::write(&file, bytes).unwrap();
+        let refused = run(program().args(["probe", "--root"]).arg(&file), b"");
+        assert_eq!((refused.code, refused.stdout.as_str()), (Some(2), ""));
+        assert!(refused.stderr.contains("host.tar.gz is not a capture"), "{}", refused.stderr);
+        assert!(refused.stderr.contains(why), "{why}: {}", refused.stderr);
+    }
+    for device in ["/dev/null", "/dev/zero"] {
+        let refused = run(program().args(["probe", "--root", device]), b"");
+        assert_eq!(refused.code, Some(2));
+        assert!(refused.stderr.contains("neither a regular file nor a directory"), "{}", refused.stderr);
+    }
+}

@@ -1,6 +1,5 @@
 //! Hosts on which checks are tried: a healthy one, on which nothing warns or fails, and changes to it.
 
-#[expect(unused_imports, reason = "for the checks to come")]
 pub(super) use crate::host::source::fake::Entry;
 pub(super) use crate::host::source::fake::FakeHost;
 
@@ -22,7 +21,6 @@ pub(super) struct Fixture {
 }
 
 /// No change.
-#[expect(dead_code, reason = "for the checks to come")]
 pub(super) fn nothing(_: &FakeHost) {}
 
 /// A server with Intel VT-x and VT-d in use, a NIC with SR-IOV at [`SUBJECT`], booted by UEFI. Each file of checks adds

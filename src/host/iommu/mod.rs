@@ -19,7 +19,7 @@ use crate::host::source::Source;
 
 pub use faults::Faults;
 pub use groups::{Blocker, Group, ReservedRegion};
-pub use modes::UnsafeInterrupts;
+pub use modes::{NO_IOMMU as NO_IOMMU_MODE, UnsafeInterrupts};
 pub use units::{AmdViUnit, LoggedUnit, Unit, UnitKind, VtdUnit};
 
 const GROUPS: &str = "/sys/kernel/iommu_groups";

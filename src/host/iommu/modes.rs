@@ -26,7 +26,7 @@ impl UnsafeInterrupts {
 }
 
 /// Path of the parameter that allows no-IOMMU mode.
-pub(crate) const NO_IOMMU: &str = "/sys/module/vfio/parameters/enable_unsafe_noiommu_mode";
+pub const NO_IOMMU: &str = "/sys/module/vfio/parameters/enable_unsafe_noiommu_mode";
 const TYPE1: &str = "/sys/module/vfio_iommu_type1/parameters/allow_unsafe_interrupts";
 const IOMMUFD: &str = "/sys/module/iommufd/parameters/allow_unsafe_interrupts";
 

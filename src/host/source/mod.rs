@@ -128,7 +128,7 @@ fn msr_name(cpu: u32, register: u32) -> String {
 
 /// Parts of kernel messages that have to do with virtualization. The rest of the log is nobody's business here, and
 /// would go into captures.
-const LOG_SUBJECTS: [&str; 19] = [
+const LOG_SUBJECTS: [&str; 20] = [
     "DMAR",
     "AMD-Vi",
     "iommu",
@@ -144,16 +144,18 @@ const LOG_SUBJECTS: [&str; 19] = [
     "SR-IOV",
     "BAR ",
     "can't reserve",
-    "ACS",
+    "PCIe ACS",
+    "ACS override",
     "Secure boot",
     "lockdown",
     "FLR",
 ];
 
-/// Whether `message` of the kernel's log is kept.
+/// Whether `message` of the kernel's log is kept. The command line is not: it says what somebody wished, in his words.
 #[must_use]
 pub fn is_told_of_the_log(message: &str) -> bool {
-    LOG_SUBJECTS.iter().any(|subject| message.contains(subject))
+    let is_command_line = message.starts_with("Command line:") || message.starts_with("Kernel command line:");
+    !is_command_line && LOG_SUBJECTS.iter().any(|subject| message.contains(subject))
 }
 
 /// What `error` from reading `source` is as a fact.

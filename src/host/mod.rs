@@ -81,7 +81,7 @@ pub fn collect(source: &dyn Source) -> HostFacts {
     HostFacts {
         kvm: kvm::collect(source, &cpu, &kernel),
         iommu: iommu::collect(source, &pci, &kernel_log),
-        firmware: firmware::collect(source),
+        firmware: firmware::collect(source, &kernel),
         memory: memory::collect(source),
         interrupts: interrupts::collect(source),
         vfio: vfio::collect(source),

@@ -6,9 +6,12 @@
 pub mod acpi;
 pub mod amdvi;
 pub mod cpuid;
+pub mod dmar;
+pub mod ivrs;
 pub mod msr;
 pub mod pci;
 pub mod pcie;
+pub mod sdt;
 pub mod units;
 pub mod virtio;
 pub mod vtd;

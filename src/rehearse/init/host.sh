@@ -112,6 +112,7 @@ stage_two() {
 	$BB mount -t sysfs -o nosuid,nodev,noexec sys /sys
 	. $FW/run/raw
 	$BB mount -t debugfs -o mode=0700 debug /sys/kernel/debug
+	$BB mount -t securityfs -o nosuid,nodev,noexec security /sys/kernel/security
 	$BB mount -t tracefs -o mode=0700 trace /sys/kernel/tracing
 	$BB mount -t cgroup2 cgroup /sys/fs/cgroup
 	# Nodes whose first use loads their module (`modules.devname`); on other hosts kmod makes them.

@@ -37,6 +37,8 @@ pub mod header {
     pub const HEADER_TYPE: u16 = 0x0E;
     /// First base address register, 32 bits; a type 0 header has six.
     pub const BAR0: u16 = 0x10;
+    /// Secondary bus number, 8 bits (type 1): the bus behind the bridge.
+    pub const SECONDARY_BUS: u16 = 0x19;
     /// Subsystem vendor ID, 16 bits (type 0).
     pub const SUBSYSTEM_VENDOR_ID: u16 = 0x2C;
     /// Subsystem ID, 16 bits (type 0).

@@ -1,5 +1,6 @@
 //! Integration tests: the program from outside, its generated files, and the shape of its sources.
 //!
+//! - `acpi`: real tables, decoded by us and by iasl.
 //! - `architecture`: which room may use which; what each must never do.
 //! - `capture`: one file that stands for a host.
 //! - `cli`: exit codes, streams, colour. `golden`: what is printed, to the letter.
@@ -15,6 +16,7 @@
     reason = "a test that meets an unexpected value should stop there"
 )]
 
+mod acpi;
 mod architecture;
 mod capture;
 mod cli;

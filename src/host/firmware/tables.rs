@@ -11,12 +11,19 @@ use crate::spec::pci::{PciAddress, header};
 
 const TABLES: &str = "/sys/firmware/acpi/tables";
 
-/// Names of the tables, as the kernel numbers those of the same name: `SSDT1`, `SSDT2`. A container hides them.
+/// Names of the tables, as the kernel numbers those of the same name: `SSDT1`, `SSDT2`. A container hides the directory
+/// above them; firmware without ACPI leaves them out of it.
 pub(super) fn names(source: &dyn Source) -> Fact<Vec<String>> {
     match source.list(TABLES) {
-        Fact::NotPresent => Fact::Unreadable {
-            source: TABLES.to_owned(),
-            reason: "no ACPI tables are shown here (a container, or firmware without ACPI)".to_owned(),
+        Fact::NotPresent => match source.list("/sys/firmware") {
+            Fact::Known(names) if !names.is_empty() && !names.iter().any(|name| name == "acpi") => {
+                Fact::Known(Vec::new())
+            }
+            Fact::Denied { source } => Fact::Denied { source },
+            _ => Fact::Unreadable {
+                source: TABLES.to_owned(),
+                reason: "no ACPI tables are shown here, as in a container".to_owned(),
+            },
         },
         // Beside the tables there are directories for tables that came later and for what tables point to.
         names => names.map(|mut names| {

@@ -59,6 +59,13 @@ fn a_container_hides_tables_and_does_not_deny_that_there_are_some() {
 }
 
 #[test]
+fn firmware_without_acpi_has_no_tables() {
+    let firmware = firmware(&FakeHost::new(&[("/sys/firmware/memmap", Entry::Directory)]));
+    assert_eq!(firmware.acpi_tables, Fact::Known(Vec::new()));
+    assert_eq!(firmware.dmar, Fact::NotPresent);
+}
+
+#[test]
 fn bytes_that_hold_no_table_are_unreadable_with_the_reason() {
     let host = FakeHost::new(&[(DMAR, Entry::Text(""))]);
     let Fact::Unreadable { source, reason } = firmware(&host).dmar else { panic!("a table of one byte") };

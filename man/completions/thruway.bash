@@ -49,6 +49,9 @@ _thruway() {
             thruway,status)
                 cmd="thruway__subcmd__status"
                 ;;
+            thruway,topology)
+                cmd="thruway__subcmd__topology"
+                ;;
             thruway,unbind)
                 cmd="thruway__subcmd__unbind"
                 ;;
@@ -89,7 +92,7 @@ _thruway() {
 
     case "${cmd}" in
         thruway)
-            opts="-v -q -h -V --color --verbose --quiet --help --version probe doctor capture bind unbind vf plan apply undo status run rehearse profile generate"
+            opts="-v -q -h -V --color --verbose --quiet --help --version probe doctor topology capture bind unbind vf plan apply undo status run rehearse profile generate"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 1 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -539,6 +542,32 @@ _thruway() {
             case "${prev}" in
                 --format)
                     COMPREPLY=($(compgen -W "table json yaml" -- "${cur}"))
+                    return 0
+                    ;;
+                --color)
+                    COMPREPLY=($(compgen -W "auto always never" -- "${cur}"))
+                    return 0
+                    ;;
+                *)
+                    COMPREPLY=()
+                    ;;
+            esac
+            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            return 0
+            ;;
+        thruway__subcmd__topology)
+            opts="-v -q -h -V --root --format --color --verbose --quiet --help --version"
+            if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
+                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+                return 0
+            fi
+            case "${prev}" in
+                --root)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --format)
+                    COMPREPLY=($(compgen -W "tree svg dot json yaml" -- "${cur}"))
                     return 0
                     ;;
                 --color)

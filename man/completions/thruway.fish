@@ -33,6 +33,7 @@ complete -c thruway -n "__fish_thruway_needs_command" -s h -l help -d 'Print hel
 complete -c thruway -n "__fish_thruway_needs_command" -s V -l version -d 'Print version'
 complete -c thruway -n "__fish_thruway_needs_command" -f -a "probe" -d 'Show what this host is: CPU, KVM, IOMMU groups, PCI functions and what uses them'
 complete -c thruway -n "__fish_thruway_needs_command" -f -a "doctor" -d 'Say what is wrong with this host, why, and what to do'
+complete -c thruway -n "__fish_thruway_needs_command" -f -a "topology" -d 'Draw the PCI tree with its IOMMU groups: as text, as a picture (SVG), or for Graphviz (DOT)'
 complete -c thruway -n "__fish_thruway_needs_command" -f -a "capture" -d 'Write what this host is into one file, to be looked at elsewhere or later'
 complete -c thruway -n "__fish_thruway_needs_command" -f -a "bind" -d 'Give functions to a driver, for guests usually to vfio-pci'
 complete -c thruway -n "__fish_thruway_needs_command" -f -a "unbind" -d 'Give functions back to the driver that the kernel chooses'
@@ -70,6 +71,19 @@ complete -c thruway -n "__fish_thruway_using_subcommand doctor" -s v -l verbose 
 complete -c thruway -n "__fish_thruway_using_subcommand doctor" -s q -l quiet -d 'Say nothing on stderr but errors'
 complete -c thruway -n "__fish_thruway_using_subcommand doctor" -s h -l help -d 'Print help (see more with \'--help\')'
 complete -c thruway -n "__fish_thruway_using_subcommand doctor" -s V -l version -d 'Print version'
+complete -c thruway -n "__fish_thruway_using_subcommand topology" -l root -d 'Read a capture, or a directory laid out like a host, instead of this host' -r -F
+complete -c thruway -n "__fish_thruway_using_subcommand topology" -l format -d 'How to draw it: tree, svg, dot; json and yaml for programs' -r -f -a "tree\t'Lines for a terminal'
+svg\t'A picture'
+dot\t'A graph for Graphviz'
+json\t'One JSON document, for programs'
+yaml\t'The same document as YAML'"
+complete -c thruway -n "__fish_thruway_using_subcommand topology" -l color -d 'When to use colour: auto (on a terminal, unless NO_COLOR is set), always or never' -r -f -a "auto\t'On a terminal that can, unless NO_COLOR is set or TERM is dumb'
+always\t'Even into files and pipes'
+never\t'Not at all'"
+complete -c thruway -n "__fish_thruway_using_subcommand topology" -s v -l verbose -d 'Say more on stderr; twice for debugging, thrice for everything'
+complete -c thruway -n "__fish_thruway_using_subcommand topology" -s q -l quiet -d 'Say nothing on stderr but errors'
+complete -c thruway -n "__fish_thruway_using_subcommand topology" -s h -l help -d 'Print help (see more with \'--help\')'
+complete -c thruway -n "__fish_thruway_using_subcommand topology" -s V -l version -d 'Print version'
 complete -c thruway -n "__fish_thruway_using_subcommand capture" -s o -l output -d 'The file to write; it must not exist' -r -F
 complete -c thruway -n "__fish_thruway_using_subcommand capture" -l root -d 'Read a capture, or a directory laid out like a host, instead of this host' -r -F
 complete -c thruway -n "__fish_thruway_using_subcommand capture" -l color -d 'When to use colour: auto (on a terminal, unless NO_COLOR is set), always or never' -r -f -a "auto\t'On a terminal that can, unless NO_COLOR is set or TERM is dumb'

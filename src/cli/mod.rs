@@ -47,6 +47,7 @@ mod rehearse;
 mod run;
 pub(crate) mod source;
 mod status;
+mod topology;
 mod undo;
 mod vf;
 
@@ -103,6 +104,8 @@ enum Command {
     Probe(probe::Args),
     /// Say what is wrong with this host, why, and what to do
     Doctor(doctor::Args),
+    /// Draw the PCI tree with its IOMMU groups: as text, as a picture (SVG), or for Graphviz (DOT)
+    Topology(topology::Args),
     /// Write what this host is into one file, to be looked at elsewhere or later
     Capture(capture::Args),
     /// Give functions to a driver, for guests usually to vfio-pci
@@ -134,6 +137,7 @@ impl Command {
         match self {
             Self::Probe(args) => probe::run(args, context),
             Self::Doctor(args) => doctor::run(args, context),
+            Self::Topology(args) => topology::run(args, context),
             Self::Capture(args) => capture::run(args, context),
             Self::Bind(args) => bind::run(args, context),
             Self::Unbind(args) => bind::run_unbind(args, context),

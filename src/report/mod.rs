@@ -2,6 +2,7 @@
 
 pub mod area;
 pub mod document;
+pub mod markup;
 pub mod style;
 pub mod table;
 pub mod view;

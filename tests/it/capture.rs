@@ -3,7 +3,7 @@
 use std::fs;
 use std::path::Path;
 
-use crate::probe::Host;
+use crate::hosts::Host;
 use crate::support::{Run, program, run};
 
 fn capture(host: &Host, file: &Path, options: &[&str]) -> Run {

@@ -5,7 +5,7 @@
 //! - `capture`: one file that stands for a host.
 //! - `cli`: exit codes, streams, colour. `golden`: what is printed, to the letter.
 //! - `lab`: what a real kernel does in an emulated host; its head says how a test uses it.
-//! - `probe`: what the inspector says of the hosts in `tests/hosts`.
+//! - `probe`, `doctor`, `topology`: what the inspector says of the hosts in `tests/hosts`, which `hosts` unfolds.
 //! - `generated`: man pages, completions and the JSON schema are as fresh as the code.
 //!
 //! All of it runs unprivileged, offline and without KVM, unless a test says SKIP and why; see [`support::skip`].
@@ -20,9 +20,12 @@ mod acpi;
 mod architecture;
 mod capture;
 mod cli;
+mod doctor;
 mod generated;
 mod golden;
+mod hosts;
 mod lab;
 mod probe;
 mod support;
+mod topology;
 mod vm;

@@ -1,89 +1,13 @@
 //! `thruway probe --root` on the hosts in `tests/hosts`: what is printed, to the letter, and what it means.
-//!
-//! A host is one text file, one entry a line: `PATH = TEXT`, `PATH -> TARGET`, `PATH/` (a directory), `PATH :` with its
-//! lines below behind `| `, and `PATH [SIZE] OFFSET:HEX ..` for bytes, zero where nothing is said.
 
 use std::fs;
-use std::os::unix::fs::symlink;
 use std::path::Path;
 use std::process::{Command, Stdio};
 
 use serde_json::Value;
 
-use crate::support::{Run, assert_golden, program, root, run};
-
-/// A host of `tests/hosts`, unfolded into a directory.
-pub(crate) struct Host {
-    name: &'static str,
-    pub(crate) directory: tempfile::TempDir,
-}
-
-impl Host {
-    pub(crate) fn new(name: &'static str) -> Self {
-        let directory = tempfile::tempdir().unwrap();
-        let text = fs::read_to_string(root().join(format!("tests/hosts/{name}.tree"))).unwrap();
-        let mut lines = text.lines().peekable();
-        while let Some(line) = lines.next() {
-            if line.starts_with('#') {
-                continue;
-            }
-            let mut block = Vec::new();
-            while let Some(line) = lines.next_if(|next| next.starts_with('|')) {
-                block.push(line.get(2..).unwrap_or_default());
-            }
-            unfold(directory.path(), line, &block);
-        }
-        Self { name, directory }
-    }
-
-    fn probe(&self, width: u16, format: &str) -> Run {
-        let run = run(
-            program()
-                .env("COLUMNS", width.to_string())
-                .args(["probe", "--format", format, "--root"])
-                .arg(self.directory.path()),
-            b"",
-        );
-        assert_eq!((run.code, run.stderr.as_str()), (Some(0), ""), "{}", self.name);
-        run
-    }
-
-    fn document(&self) -> Value {
-        serde_json::from_str(&self.probe(100, "json").stdout).unwrap()
-    }
-
-    /// The value at `pointer` below `data`.
-    fn fact(&self, pointer: &str) -> Value {
-        self.document().pointer(&format!("/data{pointer}")).unwrap_or_else(|| panic!("no {pointer}")).clone()
-    }
-}
-
-fn unfold(root: &Path, line: &str, block: &[&str]) {
-    let (path, rest) = line.split_once(' ').unwrap_or((line, ""));
-    let place = root.join(path.trim_start_matches('/').trim_end_matches('/'));
-    fs::create_dir_all(place.parent().unwrap()).unwrap();
-    let (kind, content) = rest.split_once(' ').unwrap_or((rest, ""));
-    match kind {
-        "" => fs::create_dir_all(place).unwrap(),
-        "=" => fs::write(place, format!("{content}\n")).unwrap(),
-        ":" => fs::write(place, block.iter().map(|line| format!("{line}\n")).collect::<String>()).unwrap(),
-        "->" => symlink(content, place).unwrap(),
-        size => fs::write(place, bytes(size, content)).unwrap(),
-    }
-}
-
-fn bytes(size: &str, content: &str) -> Vec<u8> {
-    let mut bytes = vec![0; size.trim_matches(['[', ']']).parse().unwrap()];
-    for run in content.split_whitespace() {
-        let (offset, hex) = run.split_once(':').unwrap();
-        let offset = usize::from_str_radix(offset, 16).unwrap();
-        for (index, digits) in hex.as_bytes().chunks(2).enumerate() {
-            let digits = std::str::from_utf8(digits).unwrap();
-            bytes[offset + index] = u8::from_str_radix(digits, 16).unwrap();
-        }
-    }
-    bytes
-}
+use crate::hosts::Host;
+use crate::support::{assert_golden, program, run};
 
 /// The table of host `name` and its document, as committed.
 fn golden(name: &'static str) {

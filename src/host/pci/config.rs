@@ -15,6 +15,10 @@ pub struct ConfigSpace {
     pub revision: Fact<u8>,
     /// Header type without the multi-function bit: 0 is an endpoint, 1 a PCI-to-PCI bridge.
     pub header_type: Fact<u8>,
+    /// Number of the bus right behind a bridge; absent on endpoints.
+    pub secondary_bus: Fact<u8>,
+    /// Highest number of a bus behind a bridge; absent on endpoints.
+    pub subordinate_bus: Fact<u8>,
     /// The conventional capability list, in its order.
     pub capabilities: Fact<Vec<Capability>>,
     /// The extended capability list, in its order.
@@ -67,9 +71,17 @@ impl ConfigSpace {
         let capabilities = bytes.as_ref().and_then(|bytes| conventional(bytes, source, &mut config_faults));
         let extended_capabilities =
             bytes.as_ref().and_then(|bytes| extended(bytes, &capabilities, source, &mut config_faults));
+        let header_type = byte(header::HEADER_TYPE).map(|kind| kind & 0x7F);
+        let of_bridge = |offset| match header_type {
+            Fact::Known(1) => byte(offset),
+            Fact::Known(_) => Fact::NotPresent,
+            ref unread => unread.clone(),
+        };
         Self {
             revision: byte(header::REVISION_ID),
-            header_type: byte(header::HEADER_TYPE).map(|kind| kind & 0x7F),
+            secondary_bus: of_bridge(header::SECONDARY_BUS),
+            subordinate_bus: of_bridge(header::SUBORDINATE_BUS),
+            header_type,
             capabilities,
             extended_capabilities,
             config_faults,

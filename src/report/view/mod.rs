@@ -5,4 +5,5 @@ pub mod findings;
 pub mod journal;
 pub mod plan;
 pub mod rehearsal;
+pub mod topology;
 mod verdicts;

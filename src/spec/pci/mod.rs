@@ -39,6 +39,8 @@ pub mod header {
     pub const BAR0: u16 = 0x10;
     /// Secondary bus number, 8 bits (type 1): the bus behind the bridge.
     pub const SECONDARY_BUS: u16 = 0x19;
+    /// Subordinate bus number, 8 bits (type 1): the last bus behind the bridge.
+    pub const SUBORDINATE_BUS: u16 = 0x1A;
     /// Subsystem vendor ID, 16 bits (type 0).
     pub const SUBSYSTEM_VENDOR_ID: u16 = 0x2C;
     /// Subsystem ID, 16 bits (type 0).

@@ -10,7 +10,7 @@ use crate::report::table::Table;
 use crate::spec::pci::PciAddress;
 
 /// Class, vendor and device, as far as they have names.
-pub(super) fn title(function: &PciDevice) -> String {
+pub(in crate::report) fn title(function: &PciDevice) -> String {
     let class = function
         .class_name
         .clone()

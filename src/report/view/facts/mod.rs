@@ -13,6 +13,8 @@ mod kvm;
 mod unread;
 mod usage;
 
+pub(in crate::report) use functions::title;
+
 use crate::check::Verdicts;
 use crate::host::HostFacts;
 use crate::host::fact::Fact;

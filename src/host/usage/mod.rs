@@ -69,6 +69,6 @@ fn take<T: Clone>(found: &mut Fact<BTreeMap<PciAddress, Vec<T>>>, address: PciAd
 }
 
 /// The function nearest to the end of a path in the device tree: the one that what stands there belongs to.
-fn owner(path: &str) -> Option<PciAddress> {
+pub(super) fn owner(path: &str) -> Option<PciAddress> {
     path.rsplit('/').find_map(|part| part.parse().ok().filter(|_| part.contains(':')))
 }

@@ -10,8 +10,10 @@ mod groups;
 mod iommu;
 mod kernel;
 mod kvm;
+mod scsi;
 mod unread;
 mod usage;
+mod usb;
 
 pub(in crate::report) use functions::title;
 
@@ -33,7 +35,7 @@ const INDENT: usize = 16;
 type Section = fn(&mut Text, &HostFacts);
 
 /// The sections in their order, each with the area that it belongs to: nearest to the hardware first.
-const SECTIONS: [(Area, Section); 8] = [
+const SECTIONS: [(Area, Section); 10] = [
     (Area::Cpu, cpu::show),
     (Area::Kernel, kernel::show),
     (Area::Kvm, kvm::show),
@@ -42,6 +44,8 @@ const SECTIONS: [(Area, Section); 8] = [
     (Area::Pci, functions::show),
     (Area::Sriov, functions::show_sriov),
     (Area::Usage, usage::show),
+    (Area::Usb, usb::show),
+    (Area::Scsi, scsi::show),
 ];
 
 /// What is shown of a host.

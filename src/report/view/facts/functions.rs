@@ -4,10 +4,7 @@ use super::{INDENT, Text, switch, word};
 use crate::host::HostFacts;
 use crate::host::fact::Fact;
 use crate::host::pci::PciDevice;
-use crate::host::sriov::VirtualFunction;
 use crate::report::style::{Tone, clean, wrap};
-use crate::report::table::Table;
-use crate::spec::pci::PciAddress;
 
 /// Class, vendor and device, as far as they have names.
 pub(in crate::report) fn title(function: &PciDevice) -> String {
@@ -99,31 +96,4 @@ fn counted(names: impl Iterator<Item = String>) -> String {
     }
     let show = |(name, count): (String, usize)| if count == 1 { name } else { format!("{name} (x{count})") };
     counts.into_iter().map(show).collect::<Vec<_>>().join(", ")
-}
-
-/// Physical functions and their virtual functions as a table.
-pub(super) fn show_sriov(text: &mut Text, facts: &HostFacts) {
-    let physical: Vec<_> = facts
-        .pci
-        .functions()
-        .iter()
-        .filter_map(|function| Some((function, function.sriov.as_ref()?)))
-        .collect();
-    if physical.is_empty() {
-        return;
-    }
-    text.section("SR-IOV");
-    let titles = ["FUNCTION", "VFS", "AUTOPROBE", "VIRTUAL FUNCTIONS"];
-    let mut table = Table::new(&titles, text.width).rigid(0).rigid(1).rigid(2);
-    for (function, sriov) in physical {
-        let number = |fact: &Fact<u16>| word(fact, u16::to_string);
-        let vf = |vf: &VirtualFunction| format!("{}: {}", vf.index, word(&vf.address, PciAddress::to_string));
-        table.row([
-            (Tone::Plain, function.address.to_string()),
-            (Tone::Plain, format!("{} of {}", number(&sriov.num_vfs), number(&sriov.total_vfs))),
-            (Tone::Plain, word(&sriov.drivers_autoprobe, |on| if *on { "on" } else { "off" }.to_owned())),
-            (Tone::Plain, sriov.vfs.iter().map(vf).collect::<Vec<_>>().join("\n")),
-        ]);
-    }
-    text.table(&table);
 }

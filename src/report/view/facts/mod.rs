@@ -11,6 +11,7 @@ mod iommu;
 mod kernel;
 mod kvm;
 mod scsi;
+mod sriov;
 mod unread;
 mod usage;
 mod usb;
@@ -42,7 +43,7 @@ const SECTIONS: [(Area, Section); 10] = [
     (Area::Iommu, iommu::show),
     (Area::Iommu, groups::show),
     (Area::Pci, functions::show),
-    (Area::Sriov, functions::show_sriov),
+    (Area::Sriov, sriov::show),
     (Area::Usage, usage::show),
     (Area::Usb, usb::show),
     (Area::Scsi, scsi::show),

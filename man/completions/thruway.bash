@@ -328,12 +328,16 @@ _thruway() {
             return 0
             ;;
         thruway__subcmd__probe)
-            opts="-v -q -h -V --root --format --color --verbose --quiet --help --version cpu firmware kernel kvm memory iommu pci sriov usage vfio usb scsi interrupts"
+            opts="-v -q -h -V --diff --root --format --color --verbose --quiet --help --version cpu firmware kernel kvm memory iommu pci sriov usage vfio usb scsi interrupts"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
             fi
             case "${prev}" in
+                --diff)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
                 --root)
                     COMPREPLY=($(compgen -f "${cur}"))
                     return 0

@@ -46,6 +46,7 @@ complete -c thruway -n "__fish_thruway_needs_command" -f -a "run" -d 'Run a virt
 complete -c thruway -n "__fish_thruway_needs_command" -f -a "rehearse" -d 'Take the road, or run one command, in an emulated host'
 complete -c thruway -n "__fish_thruway_needs_command" -f -a "profile" -d 'List, show and check profiles: the YAML that describes a host and its machine'
 complete -c thruway -n "__fish_thruway_needs_command" -f -a "generate" -d 'Generate man pages, shell completions and the profile\'s JSON schema'
+complete -c thruway -n "__fish_thruway_using_subcommand probe" -l diff -d 'Show what has changed since this capture was made; ends with 1 if something has' -r -F
 complete -c thruway -n "__fish_thruway_using_subcommand probe" -l root -d 'Read a capture, or a directory laid out like a host, instead of this host' -r -F
 complete -c thruway -n "__fish_thruway_using_subcommand probe" -l format -d 'How to print the answer: a table for people; json or yaml, one document for programs' -r -f -a "table\t'For people; may change between versions'
 json\t'One JSON document, for programs'

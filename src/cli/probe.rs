@@ -1,15 +1,17 @@
 //! `thruway probe`: what this host is.
 
+use std::path::{Path, PathBuf};
+
 use serde::Serialize;
 
 use crate::check::{self, Verdicts};
 use crate::cli::format::{Format, FormatArgs, document};
-use crate::cli::source::RootArgs;
-use crate::cli::{CliResult, Context, Exit, Failure, OrExit};
-use crate::host::HostFacts;
+use crate::cli::source::{self, RootArgs};
+use crate::cli::{CliResult, Context, Exit, Failure, OrExit, progress};
+use crate::host::{self, HostFacts, diff};
 use crate::report::area::{self, Area};
 use crate::report::view::facts::{self, View};
-use crate::report::{self, table};
+use crate::report::{self, table, view};
 
 /// Name of the document.
 const SCHEMA: &str = "thruway.probe";
@@ -23,13 +25,17 @@ Examples:
   thruway probe                                   this host, as a table
   thruway probe cpu iommu                         two areas of it
   thruway probe --format json | jq .data.unread   what could not be read, and why
-  thruway probe --root /tmp/other-host            a directory laid out like a host
+  thruway probe --root host.tar.gz                another host, by its capture
+  thruway probe --diff before.tar.gz              what a BIOS update or a moved card has changed
 
 Reading needs no privilege. What this user may not see is shown as unknown, never as absent.")]
 pub(crate) struct Args {
     /// Show these areas only: cpu, firmware, kernel, kvm, memory, iommu, pci, sriov, usage, vfio, usb, scsi, interrupts
     #[arg(value_enum, value_name = "AREA", hide_possible_values = true)]
     areas: Vec<Area>,
+    /// Show what has changed since this capture was made; ends with 1 if something has
+    #[arg(long, value_name = "FILE|DIR", conflicts_with = "areas")]
+    diff: Option<PathBuf>,
     #[command(flatten)]
     root: RootArgs,
     #[command(flatten)]
@@ -46,6 +52,9 @@ struct Probe {
 
 /// Reads the host and prints what it found.
 pub(crate) fn run(args: &Args, context: &Context) -> CliResult {
+    if let Some(before) = &args.diff {
+        return diff(args, before, context);
+    }
     let facts = args.root.facts(context)?;
     let probe = Probe { verdicts: check::verdicts(&facts), facts };
     if args.areas.is_empty() {
@@ -59,6 +68,24 @@ pub(crate) fn run(args: &Args, context: &Context) -> CliResult {
 }
 
 /// Prints `data`, which is what of `probe` was asked for.
+/// Compares the host with what it was. A capture with placeholders is compared with what the host's own would hold.
+fn diff(args: &Args, before: &Path, context: &Context) -> CliResult {
+    let before = source::open(before)?;
+    let now = args.root.open()?;
+    let found = progress::shown(context, "comparing", || {
+        let now = if before.is_redacted() && !now.is_redacted() {
+            host::collect(&host::capture(now.as_ref()).1.redacted().0)
+        } else {
+            host::collect(now.as_ref())
+        };
+        diff::compare(&host::collect(before.as_ref()), &now)
+    });
+    let found = found.or_exit(Exit::VmmFault)?;
+    let text = document(args.format.format, "thruway.diff", 1, &found)?;
+    context.print(text.unwrap_or_else(|| view::diff::render(&found, table::terminal_width())))?;
+    Ok(if found.is_empty() { Exit::Ok } else { Exit::No }.into())
+}
+
 fn print(args: &Args, probe: &Probe, data: &impl Serialize, context: &Context) -> Result<(), Failure> {
     let text = match args.format.format {
         Format::Table => {

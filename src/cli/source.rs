@@ -1,6 +1,6 @@
 //! `--root`: which host a reading command reads.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use crate::cli::exit::Exit;
 use crate::cli::failure::Failure;
@@ -23,7 +23,7 @@ impl RootArgs {
     /// What `--root` names cannot be used: [`Exit::Usage`], or [`Exit::Host`] where the kernel cannot confine us to it.
     pub(crate) fn open(&self) -> Result<Box<dyn Source>, Failure> {
         let Some(root) = &self.root else { return Ok(Box::new(LiveSource)) };
-        source::open(root).map_err(|error| Failure::new(exit_of(&error), error))
+        open(root)
     }
 
     /// Reads that host; on a terminal a line says so where that takes long.
@@ -34,6 +34,14 @@ impl RootArgs {
         let source = self.open()?;
         Ok(progress::shown(context, "reading the host", || host::collect(source.as_ref())))
     }
+}
+
+/// Opens what stands for a host.
+///
+/// # Errors
+/// As [`RootArgs::open`].
+pub(crate) fn open(path: &Path) -> Result<Box<dyn Source>, Failure> {
+    source::open(path).map_err(|error| Failure::new(exit_of(&error), error))
 }
 
 /// What cannot be used is a wrong argument; a kernel that cannot confine us to a directory is the host's affair.

@@ -5,6 +5,7 @@
 //! selector names this function) is a fact and lives here.
 
 pub mod cpu;
+pub mod diff;
 pub mod fact;
 pub mod firmware;
 pub mod interrupts;

@@ -117,3 +117,36 @@ fn a_file_that_is_no_capture_is_wrong_usage_and_says_why() {
         assert!(refused.stderr.contains("neither a regular file nor a directory"), "{}", refused.stderr);
     }
 }
+
+/// `probe --diff BEFORE` of the host at `now`.
+fn diff(before: &Path, now: &Host) -> Run {
+    let command = &mut program();
+    run(command.args(["probe", "--diff"]).arg(before).arg("--root").arg(now.directory.path()), b"")
+}
+
+#[test]
+fn the_same_host_has_not_changed_redacted_or_not() {
+    for options in [&[][..], &["--no-redact"]] {
+        for name in ["vtd-igb", "shared-group", "intel-off"] {
+            let host = Host::new(name);
+            let directory = tempfile::tempdir().unwrap();
+            let file = directory.path().join("before.tar.gz");
+            assert_eq!(capture(&host, &file, options).code, Some(0));
+            let same = diff(&file, &host);
+            assert_eq!((same.code, same.stdout.as_str()), (Some(0), "Nothing has changed.\n"), "{name}");
+        }
+    }
+}
+
+#[test]
+fn what_has_changed_is_told_and_ends_with_1() {
+    let host = Host::new("vtd-igb");
+    let directory = tempfile::tempdir().unwrap();
+    let file = directory.path().join("before.tar.gz");
+    assert_eq!(capture(&host, &file, &[]).code, Some(0));
+    fs::write(host.directory.path().join("proc/sys/kernel/osrelease"), "6.99.0\n").unwrap();
+    let changed = diff(&file, &host);
+    assert_eq!((changed.code, changed.stderr.as_str()), (Some(1), ""));
+    assert!(changed.stdout.contains("-> 6.99.0"), "{}", changed.stdout);
+    assert!(changed.stdout.starts_with("kernel\n"), "{}", changed.stdout);
+}

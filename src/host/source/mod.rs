@@ -77,6 +77,11 @@ pub trait Source: Send + Sync {
     /// The routes of all tables that lead over an interface, but those that every interface has by itself.
     fn routes(&self) -> Fact<Vec<Route>>;
 
+    /// Whether names, numbers and addresses are placeholders here ([`redact`]).
+    fn is_redacted(&self) -> bool {
+        false
+    }
+
     /// The bytes of a file of at most [`READ_LIMIT_BYTES`].
     fn read(&self, path: &str) -> Fact<Vec<u8>> {
         self.read_limited(path, READ_LIMIT_BYTES)

@@ -134,6 +134,10 @@ impl Source for Bundle {
         self.answers.msr(cpu, register)
     }
 
+    fn is_redacted(&self) -> bool {
+        self.answers.recording.as_ref().is_some_and(|recording| recording.redacted)
+    }
+
     fn kvm(&self) -> Fact<KvmAnswer> {
         self.answers.kvm()
     }

@@ -8,13 +8,19 @@ use crate::spec::pcie::ExtendedCapabilityId;
 /// Tables that hold licence keys (Microsoft: Software Licensing Tables, MSDM and SLIC).
 const LICENCES: [&str; 2] = ["MSDM", "SLIC"];
 
+/// Variables of UEFI that say how it is set up and which loader ran, and nothing about whom (UEFI 2.10, 3.3; systemd:
+/// Boot Loader Interface).
+const VARIABLES: [&str; 3] = ["SecureBoot-", "SetupMode-", "LoaderInfo-"];
+
 /// The bytes of the file at `path` without what is known to be unique; `None` if it has to be left out.
 pub(super) fn redact(redactor: &mut TextRedactor, path: &str, bytes: &[u8]) -> Option<Vec<u8>> {
     let name = path.rsplit('/').next().unwrap_or_default();
     let is_config = name == "config" && path.starts_with("/sys/");
     let is_table = path.starts_with("/sys/firmware/acpi/tables/") && !LICENCES.contains(&name);
     let is_ids = path.ends_with("/pci.ids") || path.ends_with("/usb.ids");
-    if !(is_config || is_table || is_ids) {
+    let is_variable = path.starts_with("/sys/firmware/efi/efivars/")
+        && VARIABLES.iter().any(|variable| name.starts_with(variable));
+    if !(is_config || is_table || is_ids || is_variable) {
         return None;
     }
     let mut bytes = bytes.to_vec();

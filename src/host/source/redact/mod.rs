@@ -79,7 +79,7 @@ impl Bundle {
         let mut redacted = Self::default();
         let mut binary = Vec::new();
         for (path, bytes) in &bundle.files {
-            let place = redactor.redact(path, scope(path));
+            let place = redact_path(&mut redactor, path);
             match std::str::from_utf8(bytes) {
                 Ok(text) if !text.contains('\0') => {
                     let text = content(&mut redactor, path, text);
@@ -90,7 +90,7 @@ impl Bundle {
         }
         for (path, target) in &bundle.links {
             let target = redactor.redact(target, scope(path));
-            redacted.links.insert(redactor.redact(path, scope(path)), target);
+            redacted.links.insert(redact_path(&mut redactor, path), target);
         }
         redacted.answers = answers(&mut redactor, &bundle.answers);
         // Last, when it is known which addresses and words there are.
@@ -113,6 +113,16 @@ impl Bundle {
 
 fn scope(path: &str) -> Scope {
     if path == "/sys" || path.starts_with("/sys/") { Scope::Kernel } else { Scope::Host }
+}
+
+/// A path, or the name of something at `above`. UUIDs in the names of firmware's variables and tables are those of
+/// their makers, the same everywhere.
+fn redact_path(redactor: &mut TextRedactor, path: &str) -> String {
+    redact_name(redactor, path, path)
+}
+
+fn redact_name(redactor: &mut TextRedactor, above: &str, name: &str) -> String {
+    if above.starts_with("/sys/firmware/") { name.to_owned() } else { redactor.redact(name, scope(above)) }
 }
 
 fn is_serial(path: &str) -> bool {
@@ -178,7 +188,7 @@ fn answers(redactor: &mut TextRedactor, answers: &Answers) -> Answers {
                 let mut names: Vec<_> = names.iter().map(|name| redactor.redact(name, scope(path))).collect();
                 names.sort_unstable();
                 names.dedup();
-                (redactor.redact(path, scope(path)), names)
+                (redact_path(redactor, path), names)
             })
             .collect(),
         refused: recording
@@ -192,7 +202,7 @@ fn answers(redactor: &mut TextRedactor, answers: &Answers) -> Answers {
                         *reason = redactor.redact(reason, scope(path));
                     }
                 }
-                (redactor.redact(path, scope(path)), refusals)
+                (redact_path(redactor, path), refusals)
             })
             .collect(),
     });

@@ -23,6 +23,8 @@ pub(super) fn leave_out_idle(bundle: &mut Bundle) -> usize {
             names.retain(|name| bundle.links.contains_key(&format!("/proc/{process}/fd/{name}")));
         }
     }
+    // A file that was closed meanwhile.
+    recording.refused.retain(|path, _| open_file(path).is_none());
     // What was refused or read of a process is a fact about it.
     let told = |path: &String| {
         path.strip_prefix("/proc/").and_then(|rest| rest.split('/').next()).map(str::to_owned)

@@ -41,7 +41,7 @@ const SECRETS: [&str; 26] = [
 ];
 
 /// Paths that the inspector of a later day might read.
-const ALSO_READ: [&str; 12] = [
+const ALSO_READ: [&str; 13] = [
     "/etc/hostname",
     "/etc/machine-id",
     "/sys/class/dmi/id/product_serial",
@@ -53,6 +53,7 @@ const ALSO_READ: [&str; 12] = [
     "/sys/class/nvme/nvme0/serial",
     "/sys/firmware/dmi/tables/DMI",
     "/sys/firmware/acpi/tables/MSDM",
+    "/sys/firmware/efi/efivars/SecureBoot-8be4df61-93ca-11d2-aa0d-00e098032b8c",
     "/proc/net/fib_trie",
 ];
 
@@ -135,6 +136,10 @@ fn host() -> FakeHost {
             Entry::Link("../../bus/pci/devices/0000:01:00.0/net/enx525400c0ffee"),
         ),
         ("/sys/firmware/dmi/tables/DMI", Entry::Bytes(b"\x01\x1bCN7016E1\0ASSET-0815\0\0")),
+        (
+            "/sys/firmware/efi/efivars/SecureBoot-8be4df61-93ca-11d2-aa0d-00e098032b8c",
+            Entry::Bytes(&[6, 0, 0, 0, 1]),
+        ),
         ("/sys/firmware/acpi/tables/MSDM", Entry::Bytes(b"MSDM\0\0hunter2\0")),
         ("/sys/firmware/acpi/tables/DMAR", Entry::Bytes(b"DMAR\0\0\0\0")),
     ])
@@ -199,6 +204,8 @@ fn what_belongs_together_still_does() {
     assert_eq!(redaction.left_out, ["/sys/firmware/acpi/tables/MSDM", "/sys/firmware/dmi/tables/DMI"]);
     assert!(redacted.read("/sys/firmware/dmi/tables/DMI").is_unread());
     assert!(redacted.read("/sys/firmware/acpi/tables/DMAR").known().is_some());
+    let secure_boot = "/sys/firmware/efi/efivars/SecureBoot-8be4df61-93ca-11d2-aa0d-00e098032b8c";
+    assert_eq!(redacted.read(secure_boot), Fact::Known(vec![6, 0, 0, 0, 1]));
 }
 
 #[test]

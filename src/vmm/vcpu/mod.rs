@@ -21,11 +21,14 @@ use crate::vmm::bus::{Bus, Effects};
 use crate::vmm::events::{Control, Obeyed, Order, Request, Wait};
 use crate::vmm::kvm::Vm;
 use crate::vmm::pci::root::PciRoot;
+use crate::vmm::rate_limit::RateLimit;
 use cpuid::TscDeadline;
 use regs::PowerOnState;
 
 /// Stack of a vCPU's thread: device code is shallow, and untouched pages cost nothing.
 const STACK_BYTES: usize = 256 << 10;
+/// A guest that starts again and again tells of it a few times.
+static TRIPLE_FAULTS: RateLimit = RateLimit::new();
 /// KVM_SYSTEM_EVENT_SHUTDOWN, _RESET and _CRASH (Linux: include/uapi/linux/kvm.h).
 const SYSTEM_SHUTDOWN: u32 = 1;
 const SYSTEM_RESET: u32 = 2;
@@ -229,7 +232,9 @@ impl MachineCpu {
                 Exit::Interrupted => return Wait::ForRun,
                 Exit::Halt => Effects::empty(),
                 Exit::Shutdown => {
-                    tracing::info!(vcpu = self.id, "triple fault; the guest asks for a reset that way");
+                    if TRIPLE_FAULTS.allow().is_some() {
+                        tracing::warn!(vcpu = self.id, "triple fault, which counts as a reset");
+                    }
                     Effects::RESET
                 }
                 Exit::SystemEvent(SYSTEM_SHUTDOWN) => Effects::SHUTDOWN,

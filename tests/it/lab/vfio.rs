@@ -42,7 +42,7 @@ inside() {
 /// the host's VFIO interrupts as they grow go to `$LAB_OUT/NAME.irq`.
 const WATCH: &str = r#"
 start() {
-	thruway run $4 --kernel $LAB_KERNEL_VMLINUX --initrd $LAB_IN/$1 --cmdline "console=ttyS0 quiet panic=-1 $3" \
+	thruway run $4 --kernel $LAB_KERNEL_VMLINUX --initrd $LAB_IN/$1 --cmdline "console=ttyS0 earlyprintk=ttyS0 quiet panic=-1 $3" \
 		--cpus 1 --memory 256MiB --vfio $2 >$LAB_OUT/$1 </dev/null &
 	machine=$!
 }

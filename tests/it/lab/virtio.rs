@@ -25,7 +25,10 @@ echo "down $(sha256sum </tmp/blob)"
 nc 10.9.0.1 9000 </tmp/blob || fail upload
 echo "interrupts"
 grep virtio /proc/interrupts
-nc 10.9.0.1 9001 </dev/null
+# A netcat may end when its input does; this one is to end when the host lets go.
+mkfifo /tmp/open
+exec 8<>/tmp/open
+nc 10.9.0.1 9001 <&8
 "#;
 
 /// In the emulated host, behind a line that sets `$MODE` and `$PARAMETER`.
@@ -66,7 +69,7 @@ busybox nc -l -p 9000 <&8 >/tmp/uploaded &
 upload=$!
 busybox nc -l -p 9001 <&9 >/dev/null &
 gate=$!
-export CMDLINE="console=ttyS0 quiet panic=-1 $PARAMETER MODE=$MODE"
+export CMDLINE="console=ttyS0 earlyprintk=ttyS0 quiet panic=-1 $PARAMETER MODE=$MODE"
 {
     sh -c 'echo $$ >/tmp/machine; exec thruway run /tmp/vm.yaml --cmdline "$CMDLINE"' \
         </dev/null >"$LAB_OUT/guest" 2>"$LAB_OUT/errors"
@@ -131,7 +134,7 @@ fn check(lab: &Lab, mode: &str, parameter: &str) -> String {
     assert!(refused.contains("/tmp/short.img has 511 bytes; a disk has at least one sector"), "{refused}");
     assert!(refused.contains("/tmp/sealed/disk.img cannot be written; add `readonly`"), "{refused}");
     // The second machine names the file and who has it
-    assert_eq!(line(&host, "second"), "3");
+    assert_eq!(line(&host, "second"), "3", "{host}\n{}\n{}", run.file("second"), run.outcome.console);
     let holder = format!("disk image /tmp/disk.img is in use by process {}", line(&host, "machine"));
     assert!(run.file("second").contains(&holder), "{}", run.file("second"));
     guest

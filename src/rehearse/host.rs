@@ -6,19 +6,19 @@
 //!
 //! QEMU is tied to this process (`sys::process`), and stopped by `SIGTERM`, upon which it flushes its images.
 
-use std::collections::BTreeMap;
 use std::fmt;
 use std::fs::{self, File};
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::sync::Arc;
-use std::sync::mpsc::{Receiver, RecvTimeoutError};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use super::assets::RunDirectory;
-use super::channel::{self, Event, Listener, PORTS, Ports, Reading, Stream, Truncated};
+use super::channel::{self, Listener, PORTS, Ports, Reading};
 use super::hardware::{Accelerator, Hardware, Rendered, render};
+use super::outcome::Outcome;
+use super::watch::{CONSOLE, Watch};
 use super::{Assets, RehearseError};
 use crate::sys::process::TiedChild;
 
@@ -75,104 +75,16 @@ impl fmt::Debug for Options {
     }
 }
 
-/// The file with what the emulated host's kernel says.
-const CONSOLE: &str = "console";
-/// How often a host is started, if its processors stop.
-const STARTS: u32 = 3;
-/// How often the console is looked at for that.
-const STALL_CHECK: Duration = Duration::from_secs(5);
-
-/// How the command's run ended.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Ending {
-    /// The command ended by itself; 128 and the signal's number when a signal ended it.
-    Status(i32),
-    /// It did not within this limit.
-    TimedOut(Duration),
-    /// The emulated host was not up within this limit.
-    BootTimedOut(Duration),
-    /// The emulated host's kernel reported that a processor stopped (an RCU stall), each time that it was started.
-    Stalled,
-    /// The emulated host ended first. How QEMU ended, and what it said.
-    Died(String),
-}
-
-/// What came of a run.
-#[derive(Debug)]
-pub struct Outcome {
-    /// How it ended.
-    pub ending: Ending,
-    /// What the command wrote to standard output, as far as it was kept.
-    pub stdout: Vec<u8>,
-    /// What it wrote to standard error, as far as it was kept.
-    pub stderr: Vec<u8>,
-    /// Whether one of them was longer than what is kept.
-    pub truncated: Truncated,
-    /// The emulated host's serial console: its kernel's messages.
-    pub console: String,
-    /// From the start of QEMU until user space ran.
-    pub boot: Option<Duration>,
-    /// From the start of QEMU to its end.
-    pub elapsed: Duration,
-    /// What executed it.
-    pub accelerator: Accelerator,
-    /// Scratch images by file name, with what the emulated host and its guests wrote.
-    pub images: BTreeMap<String, PathBuf>,
-    directory: Arc<RunDirectory>,
-}
-
-impl Outcome {
-    /// The command's status.
-    ///
-    /// # Errors
-    /// When the command has none: a time-out, or the emulated host died.
-    pub fn status(&self) -> Result<i32, RehearseError> {
-        let console = console_tail(&self.console);
-        match &self.ending {
-            Ending::Status(status) => Ok(*status),
-            Ending::TimedOut(limit) => Err(RehearseError::TimedOut { after_s: limit.as_secs(), console }),
-            Ending::BootTimedOut(limit) => {
-                Err(RehearseError::BootTimeout { after_s: limit.as_secs(), console })
-            }
-            Ending::Stalled => Err(RehearseError::Stalled { console }),
-            Ending::Died(qemu) => Err(RehearseError::Died { qemu: qemu.clone(), console }),
-        }
-    }
-
-    /// Standard output as text.
-    #[must_use]
-    pub fn stdout_text(&self) -> String {
-        String::from_utf8_lossy(&self.stdout).into_owned()
-    }
-
-    /// Standard error as text.
-    #[must_use]
-    pub fn stderr_text(&self) -> String {
-        String::from_utf8_lossy(&self.stderr).into_owned()
-    }
-
-    /// What the command wrote below `/run/lab/out` (`$LAB_OUT`). It goes with this value.
-    #[must_use]
-    pub fn files(&self) -> PathBuf {
-        self.directory.path().join("out")
-    }
-
-    /// Copies the run's files to `target`, which is made: console, QEMU's command line, images (sparse as they are), files
-    /// in and out.
-    ///
-    /// # Errors
-    /// When `target` cannot be written.
-    pub fn keep(&self, target: &Path) -> Result<(), RehearseError> {
-        copy_tree(self.directory.path(), target)
-            .map_err(|source| RehearseError::Io { path: target.to_owned(), source })
-    }
-
-    /// The run's whole directory: console, QEMU's command line, images, files. It goes with this value.
-    #[must_use]
-    pub fn directory(&self) -> &Path {
-        self.directory.path()
-    }
-}
+/// Arguments for a kernel under QEMU's translator.
+///
+/// - The kernel's check of its timer measures time by a busy loop; on a busy machine it fails, and with interrupt remapping
+///   that is a panic.
+/// - The translator now and then loses an interrupt of a processor that runs guests: leaving a guest changes
+///   `interrupt_request` without the lock under which timers and devices change it (QEMU 10.0.2:
+///   target/i386/tcg/system/svm_helper.c, `do_vmexit`). The vector stays pending in the local APIC and is delivered with
+///   the next one. A timer that is set once for each event has no next one, and its processor stands still until
+///   the kernel reports an RCU stall; a periodic timer has.
+const TRANSLATED: &[&str] = &["no_timer_check", "nohz=off", "highres=off"];
 
 /// An emulated host that is ready to start.
 #[derive(Debug)]
@@ -202,8 +114,14 @@ impl EmulatedHost {
             directory,
             options,
         };
-        host.io("in", |path| fs::create_dir(path))?;
-        host.fresh()?;
+        for name in ["in", "images", "out"] {
+            host.io(name, |path| fs::create_dir(path))?;
+        }
+        for image in &host.rendered.images {
+            host.io(&format!("images/{}", image.name), |path| {
+                File::create(path)?.set_len(image.size.bytes())
+            })?;
+        }
         for (name, content) in &host.options.files {
             host.io(&format!("in/{name}"), |path| {
                 path.parent().map_or(Ok(()), fs::create_dir_all)?;
@@ -219,72 +137,24 @@ impl EmulatedHost {
         self.directory.path()
     }
 
-    /// What a run writes, as it is before one: empty images, nothing in `out`, no console and no ports.
-    fn fresh(&self) -> Result<(), RehearseError> {
-        let absent = |result: std::io::Result<()>| match result {
-            Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(()),
-            result => result,
-        };
-        for name in ["images", "out"] {
-            self.io(name, |path| absent(fs::remove_dir_all(path)).and_then(|()| fs::create_dir(path)))?;
-        }
-        for image in &self.rendered.images {
-            self.io(&format!("images/{}", image.name), |path| {
-                File::create(path)?.set_len(image.size.bytes())
-            })?;
-        }
-        for name in PORTS.into_iter().chain([CONSOLE]) {
-            self.io(name, |path| absent(fs::remove_file(path)))?;
-        }
-        Ok(())
-    }
-
     /// Boots, runs `script` with the machine's `/bin/sh` as root, and waits for its end.
-    ///
-    /// Under QEMU's translator (seen with 10.0.2) the emulated host's kernel now and then reports an RCU stall: a
-    /// processor whose timer does not fire any more. The cause is not known; a lost interrupt of the translator is
-    /// likely and not proved. Such a host is given up, and a fresh one runs the script *from its beginning*, at most
-    /// [`STARTS`] in all; what the first one wrote is gone. A script that stalls its host itself is run as often.
     ///
     /// # Errors
     /// When QEMU could not be started. A script that fails, a time-out and a host that died are outcomes.
     pub fn run(self, script: &str) -> Result<Outcome, RehearseError> {
-        for start in 1..STARTS {
-            let outcome = self.run_once(script)?;
-            if outcome.ending != Ending::Stalled {
-                return Ok(outcome);
-            }
-            tracing::warn!(
-                start,
-                "the emulated host's kernel reports a stopped processor (RCU stall); running again from the start"
-            );
-            self.fresh()?;
-        }
-        self.run_once(script)
-    }
-
-    fn run_once(&self, script: &str) -> Result<Outcome, RehearseError> {
         let token = channel::token().map_err(RehearseError::Start)?;
         self.io("script", |path| fs::write(path, script))?;
         self.io("run", |path| fs::write(path, self.variables(&token)))?;
         let ports = Ports::bind(self.directory()).map_err(RehearseError::Start)?;
         let command = self.command()?;
         self.io("command", |path| fs::write(path, format!("{command:?}\n")))?;
-        let started = Instant::now();
         let reading = Reading {
             token,
             limit_bytes: self.options.kept_output_bytes,
             listener: self.options.listener.clone(),
         };
         let events = ports.read(&reading).map_err(RehearseError::Start)?;
-        let mut watch = Watch {
-            accelerator: self.accelerator,
-            started,
-            boot: None,
-            stdout: Vec::new(),
-            stderr: Vec::new(),
-            truncated: Truncated::No,
-        };
+        let mut watch = Watch::new(self.accelerator);
         let ending = TiedChild::spawn(command)
             .map_err(RehearseError::Start)
             .and_then(|qemu| watch.until_the_end(&events, &qemu, &self.options, self.directory()));
@@ -307,7 +177,7 @@ impl EmulatedHost {
             truncated: watch.truncated,
             console: String::from_utf8_lossy(&console).into_owned(),
             boot: watch.boot,
-            elapsed: started.elapsed(),
+            elapsed: watch.started.elapsed(),
             accelerator: self.accelerator,
             images,
             directory: Arc::clone(&self.directory),
@@ -387,137 +257,22 @@ impl EmulatedHost {
         }
         command.arg("-kernel").arg(&self.assets.kernel.vmlinux);
         command.arg("-initrd").arg(&self.assets.host_initrd);
-        // The kernel's check of its timer measures time by a busy loop; on a busy machine under the translator it fails,
-        // and with interrupt remapping that is a panic.
-        let append: Vec<&str> = ["console=ttyS0", "panic=-1", "quiet", "no_timer_check"]
+        let append: Vec<&str> = ["console=ttyS0", "panic=-1", "quiet"]
             .into_iter()
+            .chain(
+                match self.accelerator {
+                    Accelerator::Tcg => TRANSLATED,
+                    Accelerator::Kvm => &[],
+                }
+                .iter()
+                .copied(),
+            )
             .chain(self.kernel_arguments.iter().map(String::as_str))
             .chain(self.options.kernel_arguments.iter().map(String::as_str))
             .collect();
         command.arg("-append").arg(append.join(" "));
         Ok(command)
     }
-}
-
-struct Watch {
-    accelerator: Accelerator,
-    started: Instant,
-    boot: Option<Duration>,
-    stdout: Vec<u8>,
-    stderr: Vec<u8>,
-    truncated: Truncated,
-}
-
-impl Watch {
-    fn until_the_end(
-        &mut self,
-        events: &Receiver<Event>,
-        qemu: &TiedChild,
-        options: &Options,
-        directory: &Path,
-    ) -> Result<Ending, RehearseError> {
-        let mut status = None;
-        let mut open_streams = 2;
-        let mut deadline = Some(self.started + options.boot_limit);
-        let ending = loop {
-            if let (Some(status), 0) = (status, open_streams) {
-                break Ending::Status(status);
-            }
-            let left = deadline.map(|deadline| deadline.saturating_duration_since(Instant::now()));
-            // The readers end when QEMU does, so an end without a status arrives as an event, too.
-            let event = events.recv_timeout(left.map_or(STALL_CHECK, |left| left.min(STALL_CHECK)));
-            match event {
-                Ok(Event::Up(_)) => {
-                    self.boot = Some(self.started.elapsed());
-                    deadline = options.limit.map(|limit| Instant::now() + limit);
-                }
-                Ok(Event::End(end)) => status = Some(end),
-                Ok(Event::Closed(stream, bytes, truncated)) => {
-                    open_streams -= 1;
-                    if truncated == Truncated::Yes {
-                        self.truncated = Truncated::Yes;
-                    }
-                    match stream {
-                        Stream::Stdout => self.stdout = bytes,
-                        Stream::Stderr => self.stderr = bytes,
-                    }
-                }
-                Err(RecvTimeoutError::Timeout)
-                    if self.accelerator == Accelerator::Tcg && stalled(directory) =>
-                {
-                    break Ending::Stalled;
-                }
-                Err(RecvTimeoutError::Timeout) if left.is_none_or(|left| left > STALL_CHECK) => {}
-                Err(RecvTimeoutError::Timeout) => {
-                    break match (self.boot, options.limit) {
-                        (Some(_), Some(limit)) => Ending::TimedOut(limit),
-                        _ => Ending::BootTimedOut(options.boot_limit),
-                    };
-                }
-                Err(RecvTimeoutError::Disconnected) => break Ending::Died(String::new()),
-            }
-        };
-        self.stop(qemu, events, ending, directory)
-    }
-
-    /// Ends QEMU; collects what the streams carried so far.
-    fn stop(
-        &mut self,
-        qemu: &TiedChild,
-        events: &Receiver<Event>,
-        ending: Ending,
-        directory: &Path,
-    ) -> Result<Ending, RehearseError> {
-        const GRACE: Duration = Duration::from_secs(10);
-        qemu.terminate();
-        let ended = match qemu.wait_for(GRACE).map_err(RehearseError::Start)? {
-            Some(status) => Some(status),
-            None => {
-                qemu.kill();
-                qemu.wait_for(GRACE).map_err(RehearseError::Start)?
-            }
-        };
-        while let Ok(event) = events.recv_timeout(Duration::from_secs(1)) {
-            match event {
-                Event::Closed(Stream::Stdout, bytes, _) => self.stdout = bytes,
-                Event::Closed(Stream::Stderr, bytes, _) => self.stderr = bytes,
-                Event::Up(_) | Event::End(_) => {}
-            }
-        }
-        Ok(match ending {
-            Ending::Died(_) => {
-                let said = fs::read(directory.join("qemu.log")).unwrap_or_default();
-                let status = ended.map_or_else(|| "still running".to_owned(), |status| status.to_string());
-                Ending::Died(format!(
-                    "QEMU: {status}; {}",
-                    console_tail(&String::from_utf8_lossy(&said)).trim()
-                ))
-            }
-            other => other,
-        })
-    }
-}
-
-/// Whether the emulated host's kernel says that one of its processors stopped (Linux: Documentation/RCU/stallwarn.rst).
-fn stalled(directory: &Path) -> bool {
-    let console = fs::read(directory.join(CONSOLE)).unwrap_or_default();
-    String::from_utf8_lossy(&console).contains("rcu_preempt detected stalls on CPUs")
-}
-
-/// Copies regular files and directories; sockets and links of the run are of no use later.
-fn copy_tree(from: &Path, to: &Path) -> std::io::Result<()> {
-    fs::create_dir_all(to)?;
-    for entry in fs::read_dir(from)? {
-        let entry = entry?;
-        let kind = entry.file_type()?;
-        let target = to.join(entry.file_name());
-        if kind.is_dir() {
-            copy_tree(&entry.path(), &target)?;
-        } else if kind.is_file() {
-            fs::copy(entry.path(), target)?;
-        }
-    }
-    Ok(())
 }
 
 /// Where the emulated host sees a file of this machine, wherever it lies: some directories of the machine, such as
@@ -542,17 +297,6 @@ fn best_accelerator() -> Accelerator {
     let real = (has("vmx") && nested("kvm_intel")) || (has("svm") && nested("kvm_amd"));
     let usable = || File::options().read(true).write(true).open("/dev/kvm").is_ok();
     if real && usable() { Accelerator::Kvm } else { Accelerator::Tcg }
-}
-
-/// The last lines of a console, without carriage returns and control sequences.
-fn console_tail(console: &str) -> String {
-    const LINES: usize = 20;
-    let lines: Vec<String> = console
-        .lines()
-        .map(|line| line.chars().filter(|c| !c.is_control()).collect::<String>())
-        .filter(|line| !line.trim().is_empty())
-        .collect();
-    lines.get(lines.len().saturating_sub(LINES)..).unwrap_or_default().join("\n")
 }
 
 /// One word for a POSIX shell.
@@ -581,26 +325,5 @@ mod tests {
             .unwrap();
 
         assert_eq!(String::from_utf8(output.stdout).unwrap(), words.map(|word| format!("{word}|")).concat());
-    }
-
-    #[test]
-    fn tail_of_a_console_is_short_and_plain() {
-        let console: String = (0..50).map(|line| format!("\x1b[0mline {line}\r\n\r\n")).collect();
-
-        let tail = console_tail(&console);
-
-        assert_eq!(tail.lines().count(), 20);
-        assert!(tail.ends_with("line 49") && !tail.contains('\x1b'), "{tail}");
-    }
-
-    #[test]
-    fn a_stall_is_what_the_kernel_reports_as_one() {
-        let directory = tempfile::tempdir().unwrap();
-        assert!(!stalled(directory.path()), "no console yet");
-        let say = |text: &str| fs::write(directory.path().join(CONSOLE), text).unwrap();
-        say("[    4.1] rcu: Hierarchical RCU implementation.\n");
-        assert!(!stalled(directory.path()));
-        say("[   35.9] rcu: INFO: rcu_preempt detected stalls on CPUs/tasks:\n");
-        assert!(stalled(directory.path()));
     }
 }

@@ -30,14 +30,17 @@ mod channel;
 mod guest;
 pub mod hardware;
 mod host;
+mod outcome;
 mod progress;
 pub mod road;
+mod watch;
 
 pub use assets::{Assets, AssetsError, Cache, Missing, Plan};
 pub use channel::{Listener, Stream, Truncated};
 pub use guest::guest_initrd;
 pub use hardware::{Accelerator, Hardware, HardwareError};
-pub use host::{EmulatedHost, Ending, Options, Outcome, inside, shell_words};
+pub use host::{EmulatedHost, Options, inside, shell_words};
+pub use outcome::{Ending, Outcome};
 pub use progress::{Progress, Silent};
 
 /// Why a rehearsal could not be held.
@@ -69,9 +72,9 @@ pub enum RehearseError {
         /// The end of its console.
         console: String,
     },
-    /// Its processors stopped, each time that it was started.
+    /// One of its processors stopped.
     #[error(
-        "the emulated host's kernel reported a stopped processor (RCU stall), each time that it was started; the end of its console:\n{console}"
+        "the emulated host's kernel reported a stopped processor (RCU stall); the end of its console:\n{console}"
     )]
     Stalled {
         /// The end of its console.

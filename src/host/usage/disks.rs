@@ -30,8 +30,22 @@ pub struct Disk {
     /// Signatures that udev found on the disk and its partitions (`ext4`, `LVM2_member`); what udev did not look at is
     /// missing here.
     pub signatures: BTreeMap<String, String>,
+    /// Partitions from which firmware starts the system (EFI system partitions), as udev found them.
+    pub efi_system_partitions: Vec<String>,
+    /// Lines of `/etc/fstab` that name the disk or a partition of it: what the next boot mounts. Unknown if that file or
+    /// what udev found may not be read.
+    pub fstab: Fact<Vec<FstabEntry>>,
     /// What uses the disk. Empty is an answer; unknown if mounts or swap could not be read.
     pub uses: Fact<Vec<BlockUse>>,
+}
+
+/// A line of `/etc/fstab` (fstab(5)).
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize)]
+pub struct FstabEntry {
+    /// The block device that it names.
+    pub device: String,
+    /// Where it is mounted; `none` for swap.
+    pub at: String,
 }
 
 /// One use of a block device. `device` is the disk, a partition, or what is built on one.
@@ -142,11 +156,21 @@ struct BlockHost<'a> {
     swaps: Fact<BTreeSet<String>>,
     /// Members of mounted btrfs file systems.
     btrfs: BTreeMap<String, String>,
+    /// What `/etc/fstab` names, and where it is mounted.
+    fstab: Fact<Vec<(String, String)>>,
 }
 
 impl<'a> BlockHost<'a> {
     fn new(source: &'a dyn Source, open_files: &'a OpenFiles, links: &'a BTreeMap<String, String>) -> Self {
-        Self { source, open_files, links, mounts: mounts(source), swaps: swaps(source), btrfs: btrfs(source) }
+        Self {
+            source,
+            open_files,
+            links,
+            mounts: mounts(source),
+            swaps: swaps(source),
+            btrfs: btrfs(source),
+            fstab: fstab(source),
+        }
     }
 
     fn disk(&self, name: &str) -> Disk {
@@ -156,6 +180,14 @@ impl<'a> BlockHost<'a> {
             .filter(|(_, path)| path.rsplit('/').nth(1) == Some(name))
             .map(|(partition, _)| partition.clone())
             .collect();
+        let own = || std::iter::once(name).chain(partitions.iter().map(String::as_str));
+        let notes: Vec<_> = own().map(|device| (device, self.note(device))).collect();
+        let efi_system_partitions = notes
+            .iter()
+            .filter(|(_, note)| note.value("ID_PART_ENTRY_TYPE=") == Some(EFI_SYSTEM_PARTITION))
+            .map(|(device, _)| (*device).to_owned())
+            .collect();
+        let fstab = self.fstab.as_ref().map(|lines| fstab_of(lines, &notes));
         let mut signatures = BTreeMap::new();
         let mut uses = BTreeSet::new();
         let mut seen = BTreeSet::new();
@@ -173,6 +205,8 @@ impl<'a> BlockHost<'a> {
             size_bytes: sectors.map(|sectors| sectors.saturating_mul(512)),
             partitions,
             signatures,
+            efi_system_partitions,
+            fstab,
             uses: if unread.is_unread() && uses.is_empty() {
                 unread.map(|()| Vec::new())
             } else {
@@ -228,15 +262,81 @@ impl<'a> BlockHost<'a> {
 
     /// File system type and label that udev noted for device number `number` (`8:1`).
     fn signature(&self, number: &str) -> (Option<String>, Option<String>) {
-        let note = self.source.text(&format!("/run/udev/data/b{number}"));
-        let value = |key: &str| {
-            note.known()?
-                .lines()
-                .find_map(|line| line.strip_prefix("E:")?.strip_prefix(key))
-                .map(str::to_owned)
-        };
+        let note = UdevNote::read(self.source, number);
+        let value = |key| note.value(key).map(str::to_owned);
         (value("ID_FS_TYPE="), value("ID_FS_LABEL="))
     }
+
+    /// What udev noted of block device `device`.
+    fn note(&self, device: &str) -> UdevNote {
+        let number = self.source.text(&format!("{CLASS}/{device}/dev"));
+        number.known().map_or(UdevNote(None), |number| UdevNote::read(self.source, number))
+    }
+}
+
+/// What udev noted of a block device (Linux: systemd, `/run/udev/data`); nothing, if it did not look at it.
+struct UdevNote(Option<String>);
+
+impl UdevNote {
+    fn read(source: &dyn Source, number: &str) -> Self {
+        Self(source.text(&format!("/run/udev/data/b{number}")).known().cloned())
+    }
+
+    /// The value behind `key`, which ends with `=`.
+    fn value(&self, key: &str) -> Option<&str> {
+        self.0.as_ref()?.lines().find_map(|line| line.strip_prefix("E:")?.strip_prefix(key))
+    }
+
+    /// Whether `/etc/fstab` means this device by `name`: the name of its file, or one of its tags (fstab(5)).
+    fn is_named(&self, device: &str, name: &str) -> bool {
+        const TAGS: [(&str, &str); 4] = [
+            ("UUID=", "ID_FS_UUID="),
+            ("LABEL=", "ID_FS_LABEL="),
+            ("PARTUUID=", "ID_PART_ENTRY_UUID="),
+            ("PARTLABEL=", "ID_PART_ENTRY_NAME="),
+        ];
+        if let Some(path) = name.strip_prefix("/dev/") {
+            let is_link = |text: &str| text.lines().any(|line| line.strip_prefix("S:") == Some(path));
+            return path == device || self.0.as_deref().is_some_and(is_link);
+        }
+        TAGS.iter().any(|(tag, key)| {
+            let wanted = name.strip_prefix(tag).map(|value| value.trim_matches('"'));
+            wanted
+                .is_some_and(|wanted| self.value(key).is_some_and(|value| value.eq_ignore_ascii_case(wanted)))
+        })
+    }
+}
+
+/// Type of an EFI system partition in a GUID partition table (UEFI 2.10, 5.3.3).
+const EFI_SYSTEM_PARTITION: &str = "c12a7328-f81f-11d2-ba4b-00a0c93ec93b";
+
+/// First and second fields of `/etc/fstab`. A host without the file mounts nothing by it.
+fn fstab(source: &dyn Source) -> Fact<Vec<(String, String)>> {
+    match source.text("/etc/fstab") {
+        Fact::NotPresent => Fact::Known(Vec::new()),
+        text => text.map(|text| {
+            let lines = text.lines().map(str::trim).filter(|line| !line.starts_with('#'));
+            lines
+                .filter_map(|line| {
+                    let mut words = line.split_ascii_whitespace();
+                    Some((unescape(words.next()?), unescape(words.next()?)))
+                })
+                .collect()
+        }),
+    }
+}
+
+/// The lines that name one of the devices that `notes` are about.
+fn fstab_of(lines: &[(String, String)], notes: &[(&str, UdevNote)]) -> Vec<FstabEntry> {
+    let mut found: Vec<_> = lines
+        .iter()
+        .filter_map(|(name, at)| {
+            let (device, _) = notes.iter().find(|(device, note)| note.is_named(device, name))?;
+            Some(FstabEntry { device: (*device).to_owned(), at: at.clone() })
+        })
+        .collect();
+    found.sort_unstable();
+    found
 }
 
 /// Mount points of all mounts of this mount namespace, by device number and by source below `/dev/`.

@@ -1,10 +1,12 @@
-//! What on this host uses a function: disks below it, network interfaces of it, processes that hold it.
+//! What on this host uses a function: disks below it, network interfaces of it, processes that hold it or its device
+//! files.
 //!
 //! A controller is judged by its children: whatever stands below a function in the device tree counts, a USB disk below
 //! its host controller too. Everything is read in one pass over the host and then handed to the functions.
 
 mod disks;
 mod interfaces;
+mod nodes;
 mod processes;
 #[cfg(test)]
 mod tests;
@@ -18,8 +20,9 @@ use crate::host::pci::Pci;
 use crate::host::source::Source;
 use crate::spec::pci::PciAddress;
 
-pub use disks::{BlockUse, Disk};
+pub use disks::{BlockUse, Disk, FstabEntry};
 pub use interfaces::Interface;
+pub use nodes::OpenNode;
 pub use processes::Process;
 pub(crate) use processes::is_device_of_interest;
 
@@ -33,6 +36,8 @@ pub struct Usage {
     /// Processes that hold the function through VFIO: by its group, or by its own device file. Unknown if there are
     /// processes that we may not look into and none of the others does.
     pub vfio_users: Fact<Vec<Process>>,
+    /// Device files of the function that processes hold open: displays and sound. Unknown as with `vfio_users`.
+    pub open_nodes: Fact<Vec<OpenNode>>,
 }
 
 impl Default for Usage {
@@ -41,6 +46,7 @@ impl Default for Usage {
             disks: Fact::Known(Vec::new()),
             interfaces: Fact::Known(Vec::new()),
             vfio_users: Fact::Known(Vec::new()),
+            open_nodes: Fact::Known(Vec::new()),
         }
     }
 }
@@ -51,11 +57,13 @@ pub(super) fn collect(source: &dyn Source, pci: &mut Pci) {
     let open_files = processes::collect(source);
     let mut disks = disks::collect(source, &open_files);
     let mut interfaces = interfaces::collect(source);
+    let nodes = nodes::collect(source);
     for device in devices {
         device.usage = Usage {
             disks: take(&mut disks, device.address),
             interfaces: take(&mut interfaces, device.address),
             vfio_users: open_files.holders_of(device),
+            open_nodes: nodes::users(nodes.get(&device.address), &open_files),
         };
     }
 }

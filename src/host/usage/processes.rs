@@ -1,4 +1,4 @@
-//! Which processes hold VFIO groups, VFIO device files and block devices open.
+//! Which processes hold VFIO groups and device files, block devices, displays and sound open.
 //!
 //! Linux: proc_pid_fd(5). Other users' processes cannot be looked into without privilege; that is remembered, so that
 //! "nobody" is only said where everybody was asked.
@@ -85,6 +85,11 @@ impl OpenFiles {
     /// The processes that hold `/dev/NAME` open.
     pub(super) fn holders(&self, name: &str) -> &[Process] {
         self.holders.get(name).map_or(&[], Vec::as_slice)
+    }
+
+    /// Why not every process could be looked into.
+    pub(super) fn unseen(&self) -> Option<&Fact<()>> {
+        self.unseen.as_ref()
     }
 
     /// The processes that hold `function` through VFIO. Whatever the driver is now: a group can be open while one of

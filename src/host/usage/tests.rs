@@ -181,3 +181,61 @@ fn uppers_that_form_a_ring_are_each_named_once() {
     ]);
     assert_eq!(interface(&host).uppers, ["br0"]);
 }
+
+#[test]
+fn partitions_of_the_firmware_and_lines_of_fstab_are_told() {
+    let host = host();
+    let disk = "/sys/devices/pci0000:00/0000:02:00.0/nvme/nvme0/nvme0n1";
+    host.add(&[
+        (
+            "/sys/class/block/nvme0n1p1",
+            Entry::Link("../../devices/pci0000:00/0000:02:00.0/nvme/nvme0/nvme0n1/nvme0n1p1"),
+        ),
+        (&format!("{disk}/nvme0n1p1/dev"), Entry::Text("259:1")),
+        (
+            "/run/udev/data/b259:1",
+            Entry::Text(
+                "S:disk/by-id/x-part1\nE:ID_FS_UUID=AB12-CD34\nE:ID_PART_ENTRY_TYPE=c12a7328-f81f-11d2-ba4b-00a0c93ec93b",
+            ),
+        ),
+        (
+            "/etc/fstab",
+            Entry::Text("# comment\nUUID=ab12-cd34 /boot/efi vfat\n/dev/nvme0n1 /data ext4\n/dev/disk/by-id/x-part1 /x\n/dev/sda1 / ext4"),
+        ),
+    ]);
+    let disk = usage(&collect_host(&host.source()), "02:00.0").disks.known().unwrap()[0].clone();
+    let entry = |device: &str, at: &str| FstabEntry { device: device.to_owned(), at: at.to_owned() };
+    assert_eq!(disk.efi_system_partitions, ["nvme0n1p1"]);
+    let expected = vec![entry("nvme0n1", "/data"), entry("nvme0n1p1", "/boot/efi"), entry("nvme0n1p1", "/x")];
+    assert_eq!(disk.fstab, Fact::Known(expected));
+    assert_eq!(disk.uses, Fact::Known(vec![]));
+
+    let denied = collect_host(&host.source_without(&["/etc/fstab"]));
+    assert!(usage(&denied, "02:00.0").disks.known().unwrap()[0].fstab.is_unread());
+}
+
+#[test]
+fn who_holds_a_display_is_told_by_its_device_file() {
+    let host = host();
+    host.add(&[
+        ("/sys/class/drm/card0", Entry::Link("../../devices/pci0000:00/0000:01:00.0/drm/card0")),
+        (
+            "/sys/class/sound/pcmC0D0p",
+            Entry::Link("../../devices/pci0000:00/0000:02:00.0/sound/card0/pcmC0D0p"),
+        ),
+        ("/proc/driver/nvidia/gpus/0000:02:00.0/information", Entry::Text("Model: x\nDevice Minor: \t 3")),
+        ("/proc/7/fd/3", Entry::Link("/dev/dri/card0")),
+        ("/proc/8/fd/3", Entry::Link("/dev/nvidia3")),
+        ("/proc/8/fd/4", Entry::Link("/dev/snd/pcmC0D0p")),
+    ]);
+    let paths = |facts: &HostFacts, address| {
+        let nodes = usage(facts, address).open_nodes;
+        nodes.map(|nodes| nodes.iter().map(|node| (node.path.clone(), node.process.pid)).collect::<Vec<_>>())
+    };
+    let facts = collect_host(&host.source());
+    assert_eq!(paths(&facts, "01:00.0"), Fact::Known(vec![("/dev/dri/card0".to_owned(), 7)]));
+    let held = vec![("/dev/nvidia3".to_owned(), 8), ("/dev/snd/pcmC0D0p".to_owned(), 8)];
+    assert_eq!(paths(&facts, "02:00.0"), Fact::Known(held));
+    let facts = collect_host(&host.source_without(&["/proc/7/fd"]));
+    assert!(paths(&facts, "01:00.0").is_unread());
+}

@@ -40,7 +40,13 @@ fn users(usage: &Usage) -> Vec<String> {
         .into_iter()
         .flatten()
         .map(|user| format!("held through VFIO by {}", process(user)));
-    disks.chain(interfaces).chain(processes).collect()
+    let nodes = usage
+        .open_nodes
+        .known()
+        .into_iter()
+        .flatten()
+        .map(|node| format!("{} open in {}", node.path, process(&node.process)));
+    disks.chain(interfaces).chain(processes).chain(nodes).collect()
 }
 
 fn disk(disk: &Disk) -> String {
@@ -53,7 +59,11 @@ fn disk(disk: &Disk) -> String {
         disk.signatures.iter().map(|(device, kind)| format!("{device} {kind}")).collect::<Vec<_>>();
     let signatures =
         if signatures.is_empty() { String::new() } else { format!(" [{}]", signatures.join(", ")) };
-    format!("disk {} ({size}){signatures}: {uses}", disk.name)
+    let efi = disk.efi_system_partitions.iter().map(|partition| format!("; {partition} starts the system"));
+    let fstab = disk.fstab.known().into_iter().flatten();
+    let fstab = fstab.map(|entry| format!("; {} in /etc/fstab for {}", entry.device, entry.at));
+    let more: String = efi.chain(fstab).collect();
+    format!("disk {} ({size}){signatures}: {uses}{more}", disk.name)
 }
 
 /// To a tenth of the largest fitting unit: for people, who know a disk by it.

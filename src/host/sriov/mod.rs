@@ -134,8 +134,8 @@ pub(super) fn add_links(source: &dyn Source, pci: &mut Pci) {
         });
         for vf in &mut sriov.vfs {
             vf.link = links.as_ref().and_then(|links| {
-                let told = links.get(&interface.name).into_iter().flatten();
-                told.cloned().find(|link| link.index == vf.index).map_or(Fact::NotPresent, Fact::Known)
+                let mut told = links.get(&interface.name).into_iter().flatten();
+                told.find(|link| link.index == vf.index).cloned().map_or(Fact::NotPresent, Fact::Known)
             });
         }
     }

@@ -16,6 +16,8 @@ pub fn terminal_width() -> Option<u16> {
 #[derive(Debug)]
 pub struct Table {
     table: comfy_table::Table,
+    titles: Vec<String>,
+    rows: Vec<Vec<(Tone, String)>>,
 }
 
 impl Table {
@@ -33,8 +35,9 @@ impl Table {
             }
         }
         table.set_header(titles.iter().map(|title| Cell::new(title).add_attribute(Attribute::Bold)));
-        let mut table = Self { table };
-        for index in 0..titles.len() {
+        let titles: Vec<_> = titles.iter().map(|title| (*title).to_owned()).collect();
+        let mut table = Self { table, titles, rows: Vec::new() };
+        for index in 0..table.titles.len() {
             if let Some(column) = table.table.column_mut(index) {
                 column.set_padding(if index == 0 { (2, 1) } else { (1, 1) });
             }
@@ -62,8 +65,9 @@ impl Table {
 
     /// Adds a row. Line breaks in a cell are kept.
     pub fn row(&mut self, cells: impl IntoIterator<Item = (Tone, String)>) {
-        self.table.add_row(cells.into_iter().map(|(tone, text)| {
-            let cell = Cell::new_owned(text);
+        let cells: Vec<_> = cells.into_iter().collect();
+        self.table.add_row(cells.iter().map(|(tone, text)| {
+            let cell = Cell::new(text);
             match tone {
                 Tone::Plain => cell,
                 Tone::Title => cell.add_attribute(Attribute::Bold),
@@ -73,6 +77,19 @@ impl Table {
                 Tone::Detail => cell.add_attribute(Attribute::Dim),
             }
         }));
+        self.rows.push(cells);
+    }
+
+    /// The titles of its columns.
+    #[must_use]
+    pub fn titles(&self) -> &[String] {
+        &self.titles
+    }
+
+    /// Its rows, for where a table is no lines of text.
+    #[must_use]
+    pub fn rows(&self) -> &[Vec<(Tone, String)>] {
+        &self.rows
     }
 
     /// The table as text, lines without trailing blanks.

@@ -1,10 +1,10 @@
 //! PCI functions: names, driver, group, capabilities, SR-IOV.
 
-use super::{INDENT, Text, switch, word};
+use super::{Text, switch, word};
 use crate::host::HostFacts;
 use crate::host::fact::Fact;
 use crate::host::pci::PciDevice;
-use crate::report::style::{Tone, clean, wrap};
+use crate::report::style::Tone;
 
 /// Class, vendor and device, as far as they have names.
 pub(in crate::report) fn title(function: &PciDevice) -> String {
@@ -28,9 +28,7 @@ pub(super) fn show(text: &mut Text, facts: &HostFacts) {
     };
     text.section(&format!("PCI functions ({})", devices.len()));
     for function in devices {
-        let address = Tone::Title.paint(&function.address.to_string());
-        text.out.push_str(&format!("  {address}  "));
-        wrap(&mut text.out, Tone::Plain, &clean(&title(function)), INDENT, text.width);
+        text.function(function.address, &title(function));
         text.detail(Tone::Plain, &summary(function));
         for (name, list) in capability_lists(function) {
             text.detail(Tone::Detail, &format!("{name}: {list}"));

@@ -39,7 +39,7 @@ pub(super) fn show(text: &mut Text, facts: &HostFacts) {
             (Tone::Plain, word(&group.devices, |members| members_of(facts, group, members, named))),
         ]);
     }
-    text.table(&table);
+    text.table(table);
     if groups.iter().any(|group| !group.blockers.is_empty()) {
         text.note("! has a driver that is not for VFIO, which keeps its group from being viable");
     }

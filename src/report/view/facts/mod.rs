@@ -1,4 +1,5 @@
-//! A host's facts as text for people: the verdicts, then section by section what it is, then what is unknown.
+//! A host's facts for people: the verdicts, then section by section what it is, then what is unknown. Sections are made of
+//! [`Block`]s, which terminals and pages lay out each in their way.
 //!
 //! # How a section is added
 //!
@@ -11,32 +12,31 @@ mod iommu;
 mod kernel;
 mod kvm;
 mod scsi;
+mod section;
 mod sriov;
 mod unread;
 mod usage;
 mod usb;
 
 pub(in crate::report) use functions::title;
+use section::Block;
+use section::Section;
 
 use crate::check::Verdicts;
 use crate::host::HostFacts;
 use crate::host::fact::Fact;
 use crate::report::area::Area;
 use crate::report::document::Unread;
-use crate::report::style::{Tone, clean, wrap};
+use crate::report::style::Tone;
 use crate::report::table::Table;
 use crate::report::view::verdicts;
-
-/// Width of the column in which the names of a section's lines stand.
-const NAMES: usize = 22;
-/// Where the lines below a function's address start.
-const INDENT: usize = 16;
+use crate::spec::pci::PciAddress;
 
 /// Writes a section; nothing, if the host has nothing of the kind.
-type Section = fn(&mut Text, &HostFacts);
+type Show = fn(&mut Text, &HostFacts);
 
 /// The sections in their order, each with the area that it belongs to: nearest to the hardware first.
-const SECTIONS: [(Area, Section); 10] = [
+const SECTIONS: [(Area, Show); 10] = [
     (Area::Cpu, cpu::show),
     (Area::Kernel, kernel::show),
     (Area::Kvm, kvm::show),
@@ -65,55 +65,73 @@ pub struct View<'a> {
 /// The host for a terminal of `width` columns.
 #[must_use]
 pub fn render(view: View<'_>, width: Option<u16>) -> String {
-    let mut text = Text { out: String::new(), width };
+    let mut out = String::new();
     if view.areas.is_empty() {
-        verdicts::show(&mut text.out, view.verdicts, width);
-        SECTIONS.iter().for_each(|(_, show)| show(&mut text, view.facts));
+        verdicts::show(&mut out, view.verdicts, width);
     }
-    for area in view.areas {
-        let before = text.out.len();
-        SECTIONS.iter().filter(|(of, _)| of == area).for_each(|(_, show)| show(&mut text, view.facts));
-        if text.out.len() == before {
+    for section in sections(view.facts, view.areas, width).iter().chain(&unread::section(view.unread)) {
+        section.print(&mut out, width);
+    }
+    out
+}
+
+/// What there is to say of `areas`, of all if none is named, before it is laid out. Tables are for a terminal of
+/// `width` columns.
+fn sections(facts: &HostFacts, areas: &[Area], width: Option<u16>) -> Vec<Section> {
+    let mut text = Text { sections: Vec::new(), width };
+    if areas.is_empty() {
+        SECTIONS.iter().for_each(|(_, show)| show(&mut text, facts));
+    }
+    for area in areas {
+        let before = text.sections.len();
+        SECTIONS.iter().filter(|(of, _)| of == area).for_each(|(_, show)| show(&mut text, facts));
+        if text.sections.len() == before {
             text.section(area.title());
             text.note("nothing of this kind here");
         }
     }
-    unread::show(&mut text, view.unread);
-    text.out
+    text.sections
 }
 
 /// Text that grows section by section.
 struct Text {
-    out: String,
+    sections: Vec<Section>,
     width: Option<u16>,
 }
 
 impl Text {
     fn section(&mut self, title: &str) {
-        if !self.out.is_empty() {
-            self.out.push('\n');
-        }
-        self.out.push_str(&Tone::Title.paint(title));
-        self.out.push('\n');
+        self.sections.push(Section { title: title.to_owned(), blocks: Vec::new() });
+    }
+
+    fn push(&mut self, block: Block) {
+        let section = self.sections.last_mut().expect("whoever writes has started a section");
+        section.blocks.push(block);
     }
 
     fn line(&mut self, name: &str, (tone, text): (Tone, String)) {
-        self.out.push_str(&format!("  {name:<width$}", width = NAMES - 2));
-        wrap(&mut self.out, tone, &clean(&text), NAMES, self.width);
+        self.push(Block::Line { name: name.to_owned(), tone, text });
     }
 
+    /// The function at `address`, and the first that is said of it.
+    fn function(&mut self, address: PciAddress, text: &str) {
+        self.push(Block::Function { address, lines: vec![(Tone::Plain, text.to_owned())] });
+    }
+
+    /// What else is said of the function before.
     fn detail(&mut self, tone: Tone, text: &str) {
-        self.out.push_str(&" ".repeat(INDENT));
-        wrap(&mut self.out, tone, &clean(text), INDENT, self.width);
+        match self.sections.last_mut().and_then(|section| section.blocks.last_mut()) {
+            Some(Block::Function { lines, .. }) => lines.push((tone, text.to_owned())),
+            _ => self.push(Block::Paragraph { tone, text: text.to_owned() }),
+        }
     }
 
     fn note(&mut self, text: &str) {
-        self.out.push_str("  ");
-        wrap(&mut self.out, Tone::Detail, text, 2, self.width);
+        self.push(Block::Note(text.to_owned()));
     }
 
-    fn table(&mut self, table: &Table) {
-        self.out.push_str(&table.render());
+    fn table(&mut self, table: Table) {
+        self.push(Block::Table(Box::new(table)));
     }
 }
 

@@ -38,7 +38,7 @@ pub(super) fn show(text: &mut Text, facts: &HostFacts) {
             },
         ]);
     }
-    text.table(&table);
+    text.table(table);
 }
 
 fn kind(device: &ScsiDevice) -> String {

@@ -31,7 +31,7 @@ pub(super) fn show(text: &mut Text, facts: &HostFacts) {
             (Tone::Plain, sriov.vfs.iter().map(virtual_function).collect::<Vec<_>>().join("\n")),
         ]);
     }
-    text.table(&table);
+    text.table(table);
 }
 
 /// What is there of what the driver offers; the device's own number where that differs.

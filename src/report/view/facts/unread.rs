@@ -2,32 +2,39 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use super::Text;
+use super::{Block, Section};
 use crate::report::document::Unread;
-use crate::report::style::{Tone, clean, wrap};
+use crate::report::style::Tone;
 use crate::spec::pci::PciAddress;
 
-/// What could not be read, places of the same kind together.
-pub(super) fn show(text: &mut Text, unread: &[Unread]) {
+/// What could not be read, and why; places of the same kind together.
+fn grouped(unread: &[Unread]) -> Vec<(String, &str)> {
     let mut kinds = BTreeMap::<(String, &str), BTreeSet<&str>>::new();
     for entry in unread {
         kinds.entry((general(&entry.source), &entry.reason)).or_default().insert(&entry.source);
     }
-    if kinds.is_empty() {
-        return;
-    }
-    text.section("Unknown, because it could not be read");
-    for ((place, reason), sources) in &kinds {
-        let place = match sources.iter().next() {
+    let one = |((place, reason), sources): ((String, _), BTreeSet<&str>)| {
+        let place = match sources.first() {
             Some(only) if sources.len() == 1 => (*only).to_owned(),
             _ => format!("{place} ({} of them)", sources.len()),
         };
-        text.out.push_str("  ");
-        wrap(&mut text.out, Tone::Notice, &clean(&format!("{place}: {reason}")), 4, text.width);
+        (place, reason)
+    };
+    kinds.into_iter().map(one).collect()
+}
+
+/// Its section, if anything could not be read.
+pub(super) fn section(unread: &[Unread]) -> Option<Section> {
+    let kinds = grouped(unread);
+    let mut blocks: Vec<_> = kinds
+        .iter()
+        .map(|(place, reason)| Block::Paragraph { tone: Tone::Notice, text: format!("{place}: {reason}") })
+        .collect();
+    if kinds.iter().any(|(_, reason)| *reason == "permission denied") {
+        blocks.push(Block::Note("root may read what is denied here".to_owned()));
     }
-    if kinds.keys().any(|(_, reason)| *reason == "permission denied") {
-        text.note("root may read what is denied here");
-    }
+    let title = "Unknown, because it could not be read".to_owned();
+    (!blocks.is_empty()).then_some(Section { title, blocks })
 }
 
 /// A place with addresses and numbers taken out, so that places of one kind read the same.

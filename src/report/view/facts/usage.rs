@@ -1,10 +1,10 @@
 //! What uses each function.
 
-use super::{INDENT, Text, word};
+use super::{Text, word};
 use crate::host::HostFacts;
 use crate::host::fact::Fact;
 use crate::host::usage::{BlockUse, Disk, Interface, Process, Usage};
-use crate::report::style::{Tone, clean, wrap};
+use crate::report::style::Tone;
 
 /// One line for each disk, interface and process, by function.
 pub(super) fn show(text: &mut Text, facts: &HostFacts) {
@@ -20,12 +20,11 @@ pub(super) fn show(text: &mut Text, facts: &HostFacts) {
     }
     text.section("In use");
     for (address, users) in used {
-        let address = Tone::Title.paint(&address.to_string());
-        let mut lead = format!("  {address}  ");
-        for user in users {
-            text.out.push_str(&lead);
-            wrap(&mut text.out, Tone::Plain, &clean(&user), INDENT, text.width);
-            lead = " ".repeat(INDENT);
+        for (index, user) in users.iter().enumerate() {
+            match index {
+                0 => text.function(address, user),
+                _ => text.detail(Tone::Plain, user),
+            }
         }
     }
 }

@@ -34,7 +34,7 @@ pub(super) fn show(text: &mut Text, facts: &HostFacts) {
             in_use(device),
         ]);
     }
-    text.table(&table);
+    text.table(table);
 }
 
 fn id(device: &UsbDevice) -> String {

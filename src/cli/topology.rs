@@ -4,7 +4,7 @@ use crate::cli::format::{self, document};
 use crate::cli::source::RootArgs;
 use crate::cli::{CliResult, Context, Exit};
 use crate::report::table;
-use crate::report::view::topology::{self, Topology};
+use crate::report::view::topology::{self, Shape, Topology};
 
 /// Arguments of `thruway topology`.
 #[derive(Debug, clap::Args)]
@@ -46,7 +46,7 @@ pub(crate) fn run(args: &Args, context: &Context) -> CliResult {
         |format| document(format, "thruway.topology", 1, &topology).map(Option::unwrap_or_default);
     context.print(match args.format {
         Format::Tree => topology::tree(&topology, table::terminal_width()),
-        Format::Svg => topology::svg(&topology),
+        Format::Svg => topology::svg(&topology, Shape::Sheet),
         Format::Dot => topology::dot(&topology),
         Format::Json => as_document(format::Format::Json)?,
         Format::Yaml => as_document(format::Format::Yaml)?,

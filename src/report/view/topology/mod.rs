@@ -18,7 +18,7 @@ use crate::report::view::facts::title;
 use crate::spec::pci::PciAddress;
 
 pub use dot::render as dot;
-pub use svg::render as svg;
+pub use svg::{Shape, render as svg};
 pub use tree::render as tree;
 
 /// The PCI functions of a host as a tree. `data` of the document `thruway.topology`.

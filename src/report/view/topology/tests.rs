@@ -76,7 +76,7 @@ fn names_cannot_become_markup_or_code() {
     let node = &mut first_root(&mut topology)[0];
     node.name = "</text><script>x</script>\"];\u{1b}[2J\\".to_owned();
     node.short_name.clone_from(&node.name);
-    let (svg, dot, tree) = (svg(&topology), dot(&topology), tree(&topology, None));
+    let (svg, dot, tree) = (svg(&topology, Shape::Sheet), dot(&topology), tree(&topology, None));
     assert!(!svg.contains("<script") && svg.contains("&lt;script&gt;"), "{svg}");
     assert!(dot.contains("</text><script>x</script>\\\"];?[2J\\\\\\n"), "{dot}");
     assert!(!tree.contains("\u{1b}[2J"), "{tree:?}");
@@ -89,14 +89,50 @@ fn functions_of_one_group_share_a_colour_in_the_picture() {
     functions[0].iommu_group = Fact::Known(9);
     functions[1].iommu_group = Fact::Known(4);
     functions[1].functions[1].iommu_group = Fact::Known(9);
-    let svg = svg(&topology);
+    let svg = svg(&topology, Shape::Column);
     assert_eq!(svg.matches("<g class=\"g1\">").count(), 2, "{svg}");
     assert_eq!(svg.matches(">group 9<").count(), 2, "{svg}");
+}
+
+/// The numbers that stand in `name="..."` of the elements that start with `element`.
+fn numbers(svg: &str, element: &str, name: &str) -> Vec<usize> {
+    let elements = svg.split(element).skip(1).map(|rest| rest.split_once('>').unwrap().0);
+    elements
+        .map(|own| {
+            own.split_once(&format!("{name}=\"")).unwrap().1.split_once('"').unwrap().0.parse().unwrap()
+        })
+        .collect()
+}
+
+#[test]
+fn many_functions_make_a_sheet_that_holds_each_of_them_once() {
+    let host = FakeHost::new(&[]);
+    add(&host, "0000:00:01.0", "0x060400", 1, [1, 1]);
+    for number in 0..200 {
+        let (slot, function) = (number / 8, number % 8);
+        add(&host, &format!("0000:01:{slot:02x}.{function}"), "0x020000", 0, [0, 0]);
+    }
+    let topology = Topology::of(&collect(&host.source()));
+    let (sheet, column) = (svg(&topology, Shape::Sheet), svg(&topology, Shape::Column));
+    for picture in [&sheet, &column] {
+        assert_eq!(picture.matches("class=\"card\"").count(), 201);
+    }
+    let size = |svg: &str| (numbers(svg, "<svg xmlns", "width")[0], numbers(svg, "<svg xmlns", "height")[0]);
+    assert_eq!(size(&column).0, 440);
+    let (width, height) = size(&sheet);
+    assert!(height < width && width < 2 * height, "{width} by {height}");
+    let places = numbers(&sheet, "<rect class=\"card\"", "x").into_iter();
+    let mut places: Vec<_> = places.zip(numbers(&sheet, "<rect class=\"card\"", " y")).collect();
+    assert!(places.iter().all(|(x, y)| x + 300 < width && y + 44 < height));
+    let count = places.len();
+    places.sort_unstable();
+    places.dedup();
+    assert_eq!(places.len(), count, "cards cover each other");
 }
 
 #[test]
 fn a_host_whose_functions_cannot_be_read_is_unknown_and_not_empty() {
     let topology = Topology::of(&collect(&FakeHost::new(&[]).source()));
     assert!(tree(&topology, None).contains("unknown"), "{}", tree(&topology, None));
-    assert!(svg(&topology).contains("unknown"));
+    assert!(svg(&topology, Shape::Column).contains("unknown"));
 }

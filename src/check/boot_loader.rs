@@ -82,6 +82,11 @@ pub(super) fn step(facts: &HostFacts, change: Change, arguments: &str) -> Step {
     }
 }
 
+/// Whether the text of a step is a command line; the others are sentences.
+pub(super) fn is_command(text: &str) -> bool {
+    ["sudo ", "echo "].iter().any(|program| text.starts_with(program))
+}
+
 fn plain(text: String) -> Step {
     Step { text, note: String::new() }
 }
@@ -207,6 +212,16 @@ mod tests {
             "echo 'GRUB_CMDLINE_LINUX_DEFAULT=\"$GRUB_CMDLINE_LINUX_DEFAULT intel_iommu=on\"' | sudo tee -a \
              /etc/default/grub.d/90-passthrough.cfg && sudo update-grub"
         );
+    }
+
+    #[test]
+    fn what_can_be_pasted_is_told_from_what_must_be_read() {
+        let debian = &[release("ID=debian"), GRUB][..];
+        assert!(is_command(&text(Change::Add, "a=b", debian)));
+        assert!(is_command(&text(Change::Add, "a=b", &[release("ID=fedora"), GRUB])));
+        assert!(!is_command(&text(Change::Remove, "a=b", debian)));
+        assert!(!is_command(&text(Change::Add, "a=b", &[release("ID=nixos")])));
+        assert!(!is_command(&text(Change::Add, "a=b", &[])));
     }
 
     #[test]

@@ -119,6 +119,16 @@ impl Remedy {
         Self { kind, text: text.into(), note, confidence: None, reboot: false }
     }
 
+    /// Whether [`Self::text`] can be pasted into a shell as it stands.
+    #[must_use]
+    pub fn is_command(&self) -> bool {
+        match self.kind {
+            RemedyKind::Command => true,
+            RemedyKind::KernelArgument => boot_loader::is_command(&self.text),
+            RemedyKind::Firmware | RemedyKind::Hardware | RemedyKind::Advice => false,
+        }
+    }
+
     /// It takes a reboot to work.
     #[must_use]
     pub fn after_reboot(mut self) -> Self {

@@ -1,12 +1,9 @@
 //! `thruway capture`: what this host is, in one file that can be passed on.
 
-use std::fs::{self, OpenOptions};
-use std::io::{self, Write};
-use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 
 use crate::cli::source::RootArgs;
-use crate::cli::{CliResult, Context, Exit, Failure, OrExit, progress};
+use crate::cli::{CliResult, Context, Exit, OrExit, new_file, progress};
 use crate::host;
 use crate::host::source::Bundle;
 use crate::host::source::redact::Redaction;
@@ -37,9 +34,7 @@ pub(crate) struct Args {
 /// Reads the host and writes the file.
 pub(crate) fn run(args: &Args, context: &Context) -> CliResult {
     let path = args.output.as_path();
-    if path.symlink_metadata().is_ok() {
-        return Err(exists(path));
-    }
+    new_file::refuse_existing(path)?;
     let source = args.root.open()?;
     let packed = progress::shown(context, "reading this host", || {
         let (_, bundle) = host::capture(source.as_ref());
@@ -54,23 +49,9 @@ pub(crate) fn run(args: &Args, context: &Context) -> CliResult {
         bundle.write(&mut bytes).map(|()| (bundle, redaction, bytes))
     });
     let (bundle, redaction, bytes) = packed.or_exit(Exit::VmmFault)?;
-    write_new(path, &bytes).map_err(|error| match error.kind() {
-        io::ErrorKind::AlreadyExists => exists(path),
-        _ => Failure::caused(format!("cannot write {}", path.display()), Exit::Host, error),
-    })?;
+    new_file::write(path, &bytes)?;
     context.note(summary(path, &bundle, redaction.as_ref(), bytes.len()));
     Ok(Exit::Ok.into())
-}
-
-fn exists(path: &Path) -> Failure {
-    let path = path.display();
-    Failure::new(Exit::Usage, format!("{path} exists; name another file, or remove that one first"))
-}
-
-/// Writes a file that was not there, readable for its owner only; what cannot be written as a whole is removed.
-fn write_new(path: &Path, bytes: &[u8]) -> io::Result<()> {
-    let mut file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(path)?;
-    file.write_all(bytes).and_then(|()| file.sync_all()).inspect_err(|_| drop(fs::remove_file(path)))
 }
 
 /// What is in the file, and what a reader learns from it.

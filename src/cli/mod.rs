@@ -39,11 +39,13 @@ pub(crate) mod failure;
 pub(crate) mod format;
 mod generate;
 mod logging;
+mod new_file;
 mod plan;
 mod probe;
 mod profile;
 mod progress;
 mod rehearse;
+mod report;
 mod run;
 pub(crate) mod source;
 mod status;
@@ -106,6 +108,8 @@ enum Command {
     Doctor(doctor::Args),
     /// Draw the PCI tree with its IOMMU groups: as text, as a picture (SVG), or for Graphviz (DOT)
     Topology(topology::Args),
+    /// Write one page for people: verdicts, what to do, groups, facts; for a browser
+    Report(report::Args),
     /// Write what this host is into one file, to be looked at elsewhere or later
     Capture(capture::Args),
     /// Give functions to a driver, for guests usually to vfio-pci
@@ -138,6 +142,7 @@ impl Command {
             Self::Probe(args) => probe::run(args, context),
             Self::Doctor(args) => doctor::run(args, context),
             Self::Topology(args) => topology::run(args, context),
+            Self::Report(args) => report::run(args, context),
             Self::Capture(args) => capture::run(args, context),
             Self::Bind(args) => bind::run(args, context),
             Self::Unbind(args) => bind::run_unbind(args, context),

@@ -19,8 +19,9 @@ mod usage;
 mod usb;
 
 pub(in crate::report) use functions::title;
-use section::Block;
+pub(in crate::report) use section::Block;
 use section::Section;
+pub(in crate::report) use unread::grouped as grouped_unread;
 
 use crate::check::Verdicts;
 use crate::host::HostFacts;
@@ -77,7 +78,7 @@ pub fn render(view: View<'_>, width: Option<u16>) -> String {
 
 /// What there is to say of `areas`, of all if none is named, before it is laid out. Tables are for a terminal of
 /// `width` columns.
-fn sections(facts: &HostFacts, areas: &[Area], width: Option<u16>) -> Vec<Section> {
+pub(in crate::report) fn sections(facts: &HostFacts, areas: &[Area], width: Option<u16>) -> Vec<Section> {
     let mut text = Text { sections: Vec::new(), width };
     if areas.is_empty() {
         SECTIONS.iter().for_each(|(_, show)| show(&mut text, facts));

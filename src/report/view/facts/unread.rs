@@ -8,7 +8,7 @@ use crate::report::style::Tone;
 use crate::spec::pci::PciAddress;
 
 /// What could not be read, and why; places of the same kind together.
-fn grouped(unread: &[Unread]) -> Vec<(String, &str)> {
+pub(in crate::report) fn grouped(unread: &[Unread]) -> Vec<(String, &str)> {
     let mut kinds = BTreeMap::<(String, &str), BTreeSet<&str>>::new();
     for entry in unread {
         kinds.entry((general(&entry.source), &entry.reason)).or_default().insert(&entry.source);

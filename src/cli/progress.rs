@@ -4,7 +4,7 @@ use std::sync::mpsc::{RecvTimeoutError, channel};
 use std::thread;
 use std::time::Duration;
 
-use indicatif::{ProgressBar, ProgressStyle};
+use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 
 use crate::cli::context::Context;
 
@@ -13,7 +13,11 @@ const PATIENCE: Duration = Duration::from_millis(500);
 
 /// A line that moves, with `message` and the time since.
 pub(super) fn spinner(message: String) -> ProgressBar {
-    let bar = ProgressBar::new_spinner().with_message(message);
+    spinner_on(ProgressDrawTarget::stderr(), message)
+}
+
+fn spinner_on(terminal: ProgressDrawTarget, message: String) -> ProgressBar {
+    let bar = ProgressBar::with_draw_target(None, terminal).with_message(message);
     if let Ok(style) = ProgressStyle::with_template("{spinner} {wide_msg} {elapsed}") {
         bar.set_style(style);
     }
@@ -26,11 +30,21 @@ pub(super) fn shown<T>(context: &Context, message: &str, work: impl FnOnce() -> 
     if !context.can_animate() {
         return work();
     }
+    announced(PATIENCE, || spinner(message.to_owned()), work)
+}
+
+/// Does `work`, with the line that `announce` makes once it takes longer than `patience`. The line is gone before this
+/// returns.
+fn announced<T>(
+    patience: Duration,
+    announce: impl FnOnce() -> ProgressBar + Send,
+    work: impl FnOnce() -> T,
+) -> T {
     let (done, waiting) = channel::<()>();
     thread::scope(|scope| {
         scope.spawn(move || {
-            if waiting.recv_timeout(PATIENCE) == Err(RecvTimeoutError::Timeout) {
-                let bar = spinner(message.to_owned());
+            if waiting.recv_timeout(patience) == Err(RecvTimeoutError::Timeout) {
+                let bar = announce();
                 let _ = waiting.recv(); // returns when `done` is dropped
                 bar.finish_and_clear();
             }
@@ -39,4 +53,88 @@ pub(super) fn shown<T>(context: &Context, message: &str, work: impl FnOnce() -> 
         drop(done);
         result
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io;
+    use std::sync::mpsc::{Sender, channel};
+
+    use indicatif::TermLike;
+
+    use super::*;
+
+    /// A terminal of 80 columns that tells what is done to it.
+    #[derive(Debug)]
+    struct Terminal(Sender<Done>);
+
+    #[derive(Debug, PartialEq, Eq)]
+    enum Done {
+        Wrote(String),
+        Cleared,
+    }
+
+    impl Terminal {
+        fn tell(&self, done: Done) -> io::Result<()> {
+            self.0.send(done).map_err(io::Error::other)
+        }
+    }
+
+    impl TermLike for Terminal {
+        fn width(&self) -> u16 {
+            80
+        }
+        fn move_cursor_up(&self, _: usize) -> io::Result<()> {
+            Ok(())
+        }
+        fn move_cursor_down(&self, _: usize) -> io::Result<()> {
+            Ok(())
+        }
+        fn move_cursor_right(&self, _: usize) -> io::Result<()> {
+            Ok(())
+        }
+        fn move_cursor_left(&self, _: usize) -> io::Result<()> {
+            Ok(())
+        }
+        fn write_line(&self, text: &str) -> io::Result<()> {
+            self.tell(Done::Wrote(text.to_owned()))
+        }
+        fn write_str(&self, text: &str) -> io::Result<()> {
+            self.tell(Done::Wrote(text.to_owned()))
+        }
+        fn clear_line(&self) -> io::Result<()> {
+            self.tell(Done::Cleared)
+        }
+        fn flush(&self) -> io::Result<()> {
+            Ok(())
+        }
+    }
+
+    #[test]
+    fn a_line_comes_when_patience_ends_and_is_gone_when_the_work_is_done() {
+        let (told, telling) = channel();
+        let terminal = ProgressDrawTarget::term_like(Box::new(Terminal(told)));
+        let line = || spinner_on(terminal, "reading".to_owned());
+        let said = announced(Duration::ZERO, line, || {
+            loop {
+                // The work takes until the line stands there.
+                match telling.recv().unwrap() {
+                    Done::Wrote(text) if text.contains("reading") => return text,
+                    _ => {}
+                }
+            }
+        });
+        assert!(said.chars().count() <= 80, "{said}");
+        let left = telling.iter().fold(true, |left, done| match done {
+            Done::Cleared => false,
+            Done::Wrote(text) => left || !text.trim().is_empty(),
+        });
+        assert!(!left, "the line is left behind");
+    }
+
+    #[test]
+    fn quick_work_is_done_without_a_word() {
+        let announce = || panic!("nobody has waited that long");
+        assert_eq!(announced(Duration::from_secs(3600), announce, || 7), 7);
+    }
 }

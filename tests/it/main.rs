@@ -5,7 +5,8 @@
 //! - `capture`: one file that stands for a host.
 //! - `cli`: exit codes, streams, colour. `golden`: what is printed, to the letter.
 //! - `lab`: what a real kernel does in an emulated host; its head says how a test uses it.
-//! - `probe`, `doctor`, `topology`: what the inspector says of the hosts in `tests/hosts`, which `hosts` unfolds.
+//! - `probe`, `doctor`, `topology`, `report`: what the inspector says of the hosts in `tests/hosts`, which `hosts` unfolds.
+//! - `terminal`: what terminals and pipes see of all of these.
 //! - `generated`: man pages, completions and the JSON schema are as fresh as the code.
 //!
 //! All of it runs unprivileged, offline and without KVM, unless a test says SKIP and why; see [`support::skip`].
@@ -26,6 +27,8 @@ mod golden;
 mod hosts;
 mod lab;
 mod probe;
+mod report;
 mod support;
+mod terminal;
 mod topology;
 mod vm;

@@ -101,6 +101,10 @@ pub fn collect(source: &dyn Source) -> HostFacts {
 pub fn capture(source: &dyn Source) -> (HostFacts, Bundle) {
     let recorder = Recorder::new(source);
     let facts = collect(&recorder);
+    // No fact, and redaction has to know it: it stands in names of volumes and on the command line.
+    for path in source::redact::HOST_NAMES {
+        drop(recorder.text(path));
+    }
     let mut bundle = recorder.into_bundle();
     pci::abridge_names(&mut bundle, &facts.pci);
     (facts, bundle)

@@ -61,6 +61,21 @@ fn redaction_changes_no_verdict() {
     }
 }
 
+/// It stands where nobody looks for names: in those of volumes, and on the command line.
+#[test]
+fn the_name_of_the_host_is_taken_out_wherever_it_stands() {
+    let host = Host::new("intel-off");
+    let root = host.directory.path();
+    fs::create_dir_all(root.join("etc")).unwrap();
+    fs::write(root.join("etc/hostname"), "gandalf77\n").unwrap();
+    fs::write(root.join("proc/cmdline"), "root=/dev/mapper/gandalf77--vg-root ip=:::::gandalf77\n").unwrap();
+    let directory = tempfile::tempdir().unwrap();
+    let file = directory.path().join("host.tar.gz");
+    assert_eq!(capture(&host, &file, &[]).code, Some(0));
+    let (_, document) = answer(&["probe"], &file);
+    assert!(!document.contains("gandalf77") && document.contains("--vg-root"), "{document}");
+}
+
 #[test]
 fn an_existing_file_is_left_alone() {
     let host = Host::new("no-iommu");

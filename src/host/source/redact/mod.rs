@@ -52,7 +52,7 @@ const SERIALS: [&str; 15] = [
     "hostid",
 ];
 /// Files that hold the host's name.
-const HOST_NAMES: [&str; 2] = ["/etc/hostname", "/proc/sys/kernel/hostname"];
+pub(in crate::host) const HOST_NAMES: [&str; 2] = ["/etc/hostname", "/proc/sys/kernel/hostname"];
 /// What firmware and devices write where a serial number should stand.
 const NO_SERIALS: [&str; 9] = [
     "none",

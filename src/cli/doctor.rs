@@ -10,10 +10,10 @@ use crate::cli::format::{FormatArgs, document};
 use crate::cli::source::RootArgs;
 use crate::cli::{CliResult, Context, Exit, Failure, OrExit};
 use crate::host::select::{Selector, resolve};
-use crate::profile::closest;
 use crate::report::table;
 use crate::report::view::findings::{self, Detail};
 use crate::spec::pci::PciAddress;
+use crate::spec::spelling::closest;
 
 /// Name of the document.
 const SCHEMA: &str = "thruway.doctor";

@@ -11,10 +11,10 @@ use crate::profile::builtin;
 use crate::profile::diagnostic::{Finding, Findings};
 use crate::profile::resolve;
 use crate::profile::schema::Profile;
-use crate::profile::spelling::closest;
 use crate::profile::yaml::{self, MAX_SIZE, Tree};
 use crate::setup::goal::Selector;
 use crate::spec::pci::PciAddress;
+use crate::spec::spelling::closest;
 use crate::vmm::config::{ConfigError, MachineConfig};
 
 /// Why a profile cannot be used.

@@ -9,8 +9,8 @@ use std::collections::BTreeMap;
 use serde_json::Value;
 
 use crate::profile::diagnostic::Finding;
-use crate::profile::spelling::closest;
 use crate::profile::tree::{Cursor, Kind};
+use crate::spec::spelling::closest;
 
 /// Everything in `node` and beneath it that does not fit `schema`.
 pub(super) fn check(node: Cursor<'_>, schema: &Value) -> Vec<Finding> {

@@ -13,6 +13,7 @@ pub mod pci;
 pub mod pcie;
 pub mod scsi;
 pub mod sdt;
+pub(crate) mod spelling;
 pub mod sriov;
 pub mod units;
 pub mod usb;

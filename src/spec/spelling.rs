@@ -1,4 +1,4 @@
-//! The word that was probably meant.
+//! The word that was probably meant: keys of profiles, names of checks, parameters of the kernel.
 
 /// The member of `known` that `text` is a likely misspelling of.
 pub(crate) fn closest<'a>(text: &str, known: &[&'a str]) -> Option<&'a str> {

@@ -107,6 +107,7 @@ pub fn capture(source: &dyn Source) -> (HostFacts, Bundle) {
     }
     let mut bundle = recorder.into_bundle();
     pci::abridge_names(&mut bundle, &facts.pci);
+    kernel::abridge(&mut bundle, &facts.kernel);
     (facts, bundle)
 }
 

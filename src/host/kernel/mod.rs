@@ -1,15 +1,18 @@
-//! The running kernel: release, command line, modules that matter, this boot, and how the next boot gets its arguments.
+//! The running kernel: release, configuration, command line, modules that matter, this boot, and how the next boot gets
+//! its arguments.
 
 mod boot_loader;
+mod config;
 mod distribution;
 
 use serde::Serialize;
 
 use crate::host::fact::Fact;
 use crate::host::parse;
-use crate::host::source::Source;
+use crate::host::source::{Bundle, Source};
 
 pub use boot_loader::{ArgumentKeeper, BootLoader};
+pub use config::{Build, KernelConfig};
 pub use distribution::Distribution;
 
 /// The running kernel.
@@ -17,6 +20,8 @@ pub use distribution::Distribution;
 pub struct Kernel {
     /// Release, as `uname -r` prints it.
     pub release: Fact<String>,
+    /// How it was built; absent where it left its configuration nowhere.
+    pub config: Fact<KernelConfig>,
     /// Command line of this boot.
     pub command_line: Fact<String>,
     /// Identity of this boot; another boot has another.
@@ -40,14 +45,21 @@ pub(super) fn collect(source: &dyn Source) -> Kernel {
     });
     let text = |path| parse::required(source.text(path), path);
     let distribution = distribution::collect(source);
+    let release = text("/proc/sys/kernel/osrelease");
     Kernel {
-        release: text("/proc/sys/kernel/osrelease"),
+        config: config::collect(source, &release),
+        release,
         command_line: text("/proc/cmdline"),
         boot_id: text("/proc/sys/kernel/random/boot_id"),
         modules,
         boot_loader: boot_loader::collect(source, &distribution),
         distribution,
     }
+}
+
+/// Shortens what a capture holds of the kernel to what is told of it.
+pub(super) fn abridge(bundle: &mut Bundle, kernel: &Kernel) {
+    config::abridge(bundle, &kernel.release);
 }
 
 impl Kernel {

@@ -77,12 +77,14 @@ pub fn collect(source: &dyn Source) -> HostFacts {
     let mut pci = pci::collect(source);
     usage::collect(source, &mut pci);
     sriov::add_links(source, &mut pci);
-    let kernel = kernel::collect(source);
+    let mut kernel = kernel::collect(source);
     let kernel_log = kernel_log::collect(source);
     let cpu = cpu::collect(source, &kernel);
+    let iommu = iommu::collect(source, &pci, &kernel_log);
+    kernel::parameters::explain(&mut kernel, &cpu, &iommu, &kernel_log);
     HostFacts {
         kvm: kvm::collect(source, &cpu, &kernel),
-        iommu: iommu::collect(source, &pci, &kernel_log),
+        iommu,
         firmware: firmware::collect(source, &kernel),
         memory: memory::collect(source),
         interrupts: interrupts::collect(source),

@@ -4,6 +4,11 @@
 mod boot_loader;
 mod config;
 mod distribution;
+mod modprobe;
+mod modules;
+pub(super) mod parameters;
+
+use std::collections::BTreeMap;
 
 use serde::Serialize;
 
@@ -14,6 +19,9 @@ use crate::host::source::{Bundle, Source};
 pub use boot_loader::{ArgumentKeeper, BootLoader};
 pub use config::{Build, KernelConfig};
 pub use distribution::Distribution;
+pub use modprobe::{ModprobeSetting, SettingKind};
+pub use modules::ModuleState;
+pub use parameters::{Effect, Parameter, Subject};
 
 /// The running kernel.
 #[derive(Debug, Clone, Serialize)]
@@ -24,11 +32,17 @@ pub struct Kernel {
     pub config: Fact<KernelConfig>,
     /// Command line of this boot.
     pub command_line: Fact<String>,
+    /// Those arguments of the command line that have to do with virtualization and passthrough, in their order.
+    pub parameters: Fact<Vec<Parameter>>,
     /// Identity of this boot; another boot has another.
     pub boot_id: Fact<String>,
     /// Modules that have to do with virtualization and are loaded, or built in and have parameters, in alphabetical
     /// order (Linux: Documentation/ABI/stable/sysfs-module).
     pub modules: Fact<Vec<String>>,
+    /// Where each of the modules is that virtualization and passthrough need.
+    pub module_states: BTreeMap<&'static str, Fact<ModuleState>>,
+    /// What modprobe is told about modules of virtualization and drivers of displays, in the order in which it reads it.
+    pub modprobe: Fact<Vec<ModprobeSetting>>,
     /// The distribution that runs it.
     pub distribution: Distribution,
     /// How this host boots.
@@ -38,16 +52,22 @@ pub struct Kernel {
 /// First letters of the modules that are told.
 const MODULES: [&str; 5] = ["kvm", "vfio", "iommu", "vhost", "virtio_iommu"];
 
+/// Reads the kernel. What its arguments do is [`parameters::explain`]ed when the rest of the host is known.
 pub(super) fn collect(source: &dyn Source) -> Kernel {
-    let modules = super::list_or_empty(source, "/sys/module", "/sys/kernel").map(|mut names| {
-        names.retain(|name| MODULES.iter().any(|prefix| name.starts_with(prefix)));
-        names
-    });
     let text = |path| parse::required(source.text(path), path);
     let distribution = distribution::collect(source);
     let release = text("/proc/sys/kernel/osrelease");
+    let loaded = super::list_or_empty(source, "/sys/module", "/sys/kernel");
+    let module_states = modules::collect(source, &release, &loaded);
+    let modules = loaded.map(|mut names| {
+        names.retain(|name| MODULES.iter().any(|prefix| name.starts_with(prefix)));
+        names
+    });
     Kernel {
         config: config::collect(source, &release),
+        parameters: Fact::NotPresent,
+        module_states,
+        modprobe: modprobe::collect(source),
         release,
         command_line: text("/proc/cmdline"),
         boot_id: text("/proc/sys/kernel/random/boot_id"),
@@ -60,9 +80,23 @@ pub(super) fn collect(source: &dyn Source) -> Kernel {
 /// Shortens what a capture holds of the kernel to what is told of it.
 pub(super) fn abridge(bundle: &mut Bundle, kernel: &Kernel) {
     config::abridge(bundle, &kernel.release);
+    modules::abridge(bundle, &kernel.release);
 }
 
 impl Kernel {
+    /// Version of Linux: 6 and 12 of `6.12.95+deb12-amd64`.
+    #[must_use]
+    pub fn version(&self) -> Option<(u32, u32)> {
+        let mut numbers = self.release.known()?.split(|character: char| !character.is_ascii_digit());
+        Some((numbers.next()?.parse().ok()?, numbers.next()?.parse().ok()?))
+    }
+
+    /// Where a module is; `None` where that is not known.
+    #[must_use]
+    pub fn module(&self, name: &str) -> Option<ModuleState> {
+        self.module_states.get(name)?.known().copied()
+    }
+
     /// The values of parameter `name` on the command line, in order; the kernel takes most of them as they come, the
     /// last one wins. Dashes and underscores are the same (Linux: Documentation/admin-guide/kernel-parameters.rst).
     pub fn parameter<'a>(&'a self, name: &'a str) -> impl Iterator<Item = &'a str> {

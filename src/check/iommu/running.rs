@@ -1,12 +1,14 @@
 //! Whether the IOMMU runs, can translate, has every function behind it, and obeys its arguments.
 
 use super::{COMMAND_LINE, UNITS, command_line, units};
+use crate::check::kernel::without_effect;
 use crate::check::{Outcome, Remedy, verdicts};
 use crate::host::HostFacts;
 use crate::host::cpu::Reason;
 use crate::host::fact::Fact;
 use crate::host::firmware::Setting;
 use crate::host::iommu::VtdUnit;
+use crate::host::kernel::Subject;
 use crate::host::kernel_log::KernelLog;
 use crate::spec::pci::ClassCode;
 
@@ -137,54 +139,19 @@ pub(super) fn groups(facts: &HostFacts) -> Outcome {
 
 /// `iommu-arguments`: what is asked for on the command line against what runs.
 pub(super) fn arguments(facts: &HostFacts) -> Outcome {
+    const SUBJECT: &str = "which arguments the kernel has";
     let Fact::Known(line) = &facts.kernel.command_line else {
-        return Outcome::unread(&facts.kernel.command_line, "which arguments the kernel has");
+        return Outcome::unread(&facts.kernel.command_line, SUBJECT);
     };
-    let runs = match &facts.iommu.dma_remapping {
-        Fact::Known(runs) => *runs,
-        unread => return Outcome::unread(unread, "whether an IOMMU runs"),
-    };
-    let ineffective = ineffective(facts, runs);
-    if ineffective.is_empty() {
+    if facts.iommu.dma_remapping.is_unread() {
+        return Outcome::unread(&facts.iommu.dma_remapping, "whether an IOMMU runs");
+    }
+    let (arguments, reasons) = without_effect(facts.kernel.parameters_about(Subject::Iommu));
+    if arguments.is_empty() {
         return Outcome::pass("no argument about the IOMMU is without effect").evidence(COMMAND_LINE, line);
     }
-    let (arguments, reasons): (Vec<_>, Vec<_>) = ineffective.into_iter().unzip();
     Outcome::warn(format!("without effect: {}", arguments.join(", ")))
         .evidence(COMMAND_LINE, command_line(facts))
         .cause(reasons.join("; "))
         .remedy(Remedy::without_kernel_argument(facts, &arguments.join(" ")))
-}
-
-/// Arguments that do nothing here, each with the reason.
-fn ineffective(facts: &HostFacts, runs: bool) -> Vec<(String, String)> {
-    let vendor = facts.cpu.vendor.known().map(String::as_str);
-    let is = |table: &str| {
-        facts.iommu.acpi_tables.known().is_some_and(|tables| tables.iter().any(|name| name == table))
-    };
-    let mut found = Vec::new();
-    let mut tell = |name: &str, value: &str, reason: String| found.push((format!("{name}={value}"), reason));
-    for value in facts.kernel.parameter("amd_iommu") {
-        if value == "on" {
-            tell(
-                "amd_iommu",
-                value,
-                "`amd_iommu=on` is no value that the kernel knows; AMD-Vi is on by itself".into(),
-            );
-        } else if vendor == Some("GenuineIntel") || is("DMAR") {
-            tell("amd_iommu", value, format!("`amd_iommu={value}` is for AMD-Vi, and this is not"));
-        }
-    }
-    for value in facts.kernel.parameter("intel_iommu") {
-        if is("IVRS") {
-            tell("intel_iommu", value, format!("`intel_iommu={value}` is for Intel's VT-d, and this is not"));
-        } else if !runs && value.split(',').any(|word| word == "on") {
-            tell("intel_iommu", value, format!("`intel_iommu={value}` asks for an IOMMU, and none runs"));
-        }
-    }
-    for value in facts.kernel.parameter("iommu") {
-        if !runs && value.split(',').any(|word| word == "pt") {
-            tell("iommu", value, "`iommu=pt` switches no IOMMU on, and none runs".into());
-        }
-    }
-    found
 }

@@ -88,7 +88,7 @@ pub fn collect(source: &dyn Source) -> HostFacts {
         firmware: firmware::collect(source, &kernel),
         memory: memory::collect(source),
         interrupts: interrupts::collect(source),
-        vfio: vfio::collect(source),
+        vfio: vfio::collect(source, &kernel, &pci),
         usb: usb::collect(source, &pci),
         scsi: scsi::collect(source, &pci),
         kernel,

@@ -14,7 +14,7 @@ use std::sync::Mutex;
 use std::time::Duration;
 
 use crate::host::fact::Fact;
-use crate::host::source::{CpuidLeaf, KvmAnswer, Route, Source, TreeSource, VfLinks};
+use crate::host::source::{CpuidLeaf, DeviceNode, KvmAnswer, Route, Source, TreeSource, VfLinks};
 use crate::setup::control::{Control, ControlError};
 use crate::spec::pci::PciAddress;
 
@@ -114,6 +114,10 @@ impl Source for FreshTree {
 
     fn routes(&self) -> Fact<Vec<Route>> {
         self.now().routes()
+    }
+
+    fn device_node(&self, path: &str) -> Fact<DeviceNode> {
+        self.now().device_node(path)
     }
 }
 

@@ -11,21 +11,22 @@
 //!   "kvm": {"api_version": 12, "creates_vm": true},
 //!   "kernel_log": ["DMAR: IOMMU enabled"],
 //!   "vf_links": [{"interface": "eth0", "vfs": [{"index": 0, "mac": "02:00:00:00:00:01", "trusted": false}]}],
-//!   "routes": [{"interface": "eth0", "table": 254, "default": true}]
+//!   "routes": [{"interface": "eth0", "table": 254, "default": true}],
+//!   "device_nodes": {"/dev/vfio/12": {"mode": 384, "uid": 0, "gid": 0, "may_open": false}}
 //! }
 //! ```
 //!
-//! `msr` entries and each of the others may instead be `"absent"`, `"denied"` or `{"unreadable": "why"}`: denials are
+//! Entries of `msr` and `device_nodes` and each of the others may instead be `"absent"`, `"denied"` or `{"unreadable": "why"}`: denials are
 //! answers too, and a replay gives them again. Leaves that a recorded `cpuid` does not list are unread. `denied` lists
 //! paths that could not be read for want of permission, each with everything below it. `recording` is what a capture
 //! adds ([`super::recording`]).
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use serde::{Deserialize, Serialize};
 
 use super::recording::{Ask, Recording};
-use super::{CpuidLeaf, KvmAnswer, Route, VfLinks, msr_name};
+use super::{CpuidLeaf, DeviceNode, KvmAnswer, Route, VfLinks, msr_name};
 use crate::host::fact::Fact;
 use crate::host::parse;
 
@@ -64,6 +65,9 @@ pub struct Answers {
     /// Routes of all tables.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub routes: Option<Answer<Vec<Route>>>,
+    /// Device nodes, by path.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub device_nodes: BTreeMap<String, Answer<DeviceNode>>,
     /// Paths that may not be read, each with everything below it.
     #[serde(default, skip_serializing_if = "BTreeSet::is_empty")]
     pub denied: BTreeSet<String>,
@@ -83,6 +87,7 @@ impl Default for Answers {
             kernel_log: None,
             vf_links: None,
             routes: None,
+            device_nodes: BTreeMap::new(),
             denied: BTreeSet::new(),
             recording: None,
         }
@@ -260,6 +265,18 @@ impl Answers {
     #[must_use]
     pub fn routes(&self) -> Fact<Vec<Route>> {
         list(self.routes.as_ref(), "rtnetlink")
+    }
+
+    /// The recorded device node.
+    #[must_use]
+    pub fn device_node(&self, path: &str) -> Fact<DeviceNode> {
+        if self.denies(path) {
+            return Fact::Denied { source: path.to_owned() };
+        }
+        match self.device_nodes.get(path) {
+            Some(answer) => answer.fact(path).map(|node| *node),
+            None => unrecorded(path.to_owned()),
+        }
     }
 }
 

@@ -4,7 +4,7 @@ use std::fs;
 use std::os::unix::fs::symlink;
 
 use super::answers::{Answer, Answers, CpuidEntry, FILE};
-use super::{CpuidLeaf, Fact, KvmAnswer, Route, Source, TreeSource, VfLinks};
+use super::{CpuidLeaf, DeviceNode, Fact, KvmAnswer, Route, Source, TreeSource, VfLinks};
 
 /// What is at a path of a fake host.
 #[derive(Debug, Clone)]
@@ -140,5 +140,8 @@ impl Source for Denying {
     }
     fn routes(&self) -> Fact<Vec<Route>> {
         self.ask("rtnetlink", Source::routes)
+    }
+    fn device_node(&self, path: &str) -> Fact<DeviceNode> {
+        self.ask(path, |inner| inner.device_node(path))
     }
 }

@@ -3,12 +3,15 @@
 use std::collections::BTreeMap;
 use std::fs::{self, File};
 use std::io;
-use std::os::unix::fs::FileExt;
+use std::os::unix::fs::{FileExt, MetadataExt};
 use std::time::Duration;
 
+use nix::fcntl::{AT_FDCWD, AtFlags};
+use nix::unistd::{AccessFlags, faccessat};
+
 use super::{
-    CpuidLeaf, Fact, KvmAnswer, Route, Source, VfLink, VfLinks, fact_of_error, is_told_of_the_log, msr_name,
-    read_to_limit, reason_of,
+    CpuidLeaf, DeviceNode, Fact, KvmAnswer, Route, Source, VfLink, VfLinks, fact_of_error,
+    is_told_of_the_log, msr_name, read_to_limit, reason_of,
 };
 use crate::sys;
 use crate::sys::child::ChildError;
@@ -115,7 +118,28 @@ impl Source for LiveSource {
             named.collect()
         })
     }
+
+    fn device_node(&self, path: &str) -> Fact<DeviceNode> {
+        match fs::metadata(path) {
+            Ok(metadata) => Fact::Known(DeviceNode {
+                mode: metadata.mode() & PERMISSIONS,
+                uid: metadata.uid(),
+                gid: metadata.gid(),
+                may_open: faccessat(
+                    AT_FDCWD,
+                    path,
+                    AccessFlags::R_OK | AccessFlags::W_OK,
+                    AtFlags::AT_EACCESS,
+                )
+                .is_ok(),
+            }),
+            Err(error) => fact_of_error(path, &error),
+        }
+    }
 }
+
+/// The bits of a file's mode that chmod(2) sets.
+const PERMISSIONS: u32 = 0o7777;
 
 fn fact_of_netlink<T>(answer: Result<T, ChildError>) -> Fact<T> {
     match answer {

@@ -46,6 +46,21 @@ pub struct KvmAnswer {
     pub creates_vm: bool,
 }
 
+/// A device node: who owns it, and whether this user may open it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct DeviceNode {
+    /// Permission bits, as chmod(1) takes them, read in octal.
+    pub mode: u32,
+    /// Number of the owner.
+    pub uid: u32,
+    /// Number of the group.
+    pub gid: u32,
+    /// Whether this user may open it for reading and writing, by owner, mode, access control list and privilege. A
+    /// container can be kept from it all the same.
+    pub may_open: bool,
+}
+
 /// Read access to a host. Reading has no side effects and no method panics or blocks for long; what fails is a
 /// [`Fact`] that says so.
 pub trait Source: Send + Sync {
@@ -76,6 +91,9 @@ pub trait Source: Send + Sync {
 
     /// The routes of all tables that lead over an interface, but those that every interface has by itself.
     fn routes(&self) -> Fact<Vec<Route>>;
+
+    /// The device node at `path`, which is not opened.
+    fn device_node(&self, path: &str) -> Fact<DeviceNode>;
 
     /// Whether names, numbers and addresses are placeholders here ([`redact`]).
     fn is_redacted(&self) -> bool {

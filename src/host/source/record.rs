@@ -10,7 +10,7 @@ use std::sync::{Mutex, PoisonError};
 use super::answers::{Answer, Answers, CpuidEntry, MsrEntry, Refusal};
 use super::bundle::{Bundle, Last, resolve};
 use super::recording::{Ask, Recording};
-use super::{CpuidLeaf, Fact, KvmAnswer, Route, Source, VfLinks};
+use super::{CpuidLeaf, DeviceNode, Fact, KvmAnswer, Route, Source, VfLinks};
 
 /// Passes questions on to `inner` and remembers the answers, denials and failures included.
 pub struct Recorder<'a> {
@@ -39,6 +39,7 @@ struct Heard {
     kernel_log: BTreeMap<(), Fact<Vec<String>>>,
     vf_links: BTreeMap<(), Fact<Vec<VfLinks>>>,
     routes: BTreeMap<(), Fact<Vec<Route>>>,
+    device_nodes: BTreeMap<String, Fact<DeviceNode>>,
 }
 
 impl<'a> Recorder<'a> {
@@ -117,6 +118,7 @@ impl<'a> Recorder<'a> {
             kernel_log: heard.kernel_log.into_values().next().map(Answer::from),
             vf_links: heard.vf_links.into_values().next().map(Answer::from),
             routes: heard.routes.into_values().next().map(Answer::from),
+            device_nodes: heard.device_nodes.into_iter().map(|(path, node)| (path, node.into())).collect(),
             recording: Some(recording),
             ..Answers::default()
         };
@@ -196,5 +198,9 @@ impl Source for Recorder<'_> {
 
     fn routes(&self) -> Fact<Vec<Route>> {
         self.once(|heard| &mut heard.routes, (), || self.inner.routes())
+    }
+
+    fn device_node(&self, path: &str) -> Fact<DeviceNode> {
+        self.once(|heard| &mut heard.device_nodes, path.to_owned(), || self.inner.device_node(path))
     }
 }

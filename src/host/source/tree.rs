@@ -21,7 +21,7 @@ use nix::sys::stat::Mode;
 
 use super::answers::{self, Answers};
 use super::recording::Ask;
-use super::{CpuidLeaf, Fact, KvmAnswer, Route, Source, VfLinks, fact_of_error, read_to_limit};
+use super::{CpuidLeaf, DeviceNode, Fact, KvmAnswer, Route, Source, VfLinks, fact_of_error, read_to_limit};
 
 /// Reads a directory tree as if it were a host.
 #[derive(Debug)]
@@ -250,5 +250,9 @@ impl Source for TreeSource {
 
     fn routes(&self) -> Fact<Vec<Route>> {
         self.answers.routes()
+    }
+
+    fn device_node(&self, path: &str) -> Fact<DeviceNode> {
+        self.answers.device_node(path)
     }
 }

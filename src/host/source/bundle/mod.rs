@@ -12,7 +12,7 @@ use std::collections::BTreeMap;
 
 use super::answers::Answers;
 use super::recording::Ask;
-use super::{CpuidLeaf, Fact, KvmAnswer, Route, Source, VfLinks, too_large};
+use super::{CpuidLeaf, DeviceNode, Fact, KvmAnswer, Route, Source, VfLinks, too_large};
 pub use archive::BundleError;
 
 /// Most links that are followed on the way to one file (Linux: include/linux/namei.h, MAXSYMLINKS).
@@ -152,5 +152,9 @@ impl Source for Bundle {
 
     fn routes(&self) -> Fact<Vec<Route>> {
         self.answers.routes()
+    }
+
+    fn device_node(&self, path: &str) -> Fact<DeviceNode> {
+        self.answers.device_node(path)
     }
 }

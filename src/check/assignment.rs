@@ -228,6 +228,14 @@ fn losses(function: PciAddress, usage: &Usage) -> Vec<Loss> {
     losses
 }
 
+/// What the host itself uses of `function`; `None` if nothing that is known.
+pub(super) fn uses_in_words(function: &PciDevice) -> Option<String> {
+    let losses = losses(function.address, &function.usage).into_iter();
+    let used = losses.filter(|loss| loss.in_use == Some(true) && loss.kind != LossKind::Process);
+    let texts: Vec<_> = used.map(|loss| loss.text).collect();
+    (!texts.is_empty()).then(|| texts.join("; "))
+}
+
 fn disk_in_words(disk: &Disk) -> String {
     let uses = match &disk.uses {
         Fact::Known(uses) if uses.is_empty() => "not in use".to_owned(),

@@ -17,6 +17,7 @@ mod sriov;
 mod unread;
 mod usage;
 mod usb;
+mod vfio;
 
 pub(in crate::report) use functions::title;
 pub(in crate::report) use section::Block;
@@ -37,12 +38,13 @@ use crate::spec::pci::PciAddress;
 type Show = fn(&mut Text, &HostFacts);
 
 /// The sections in their order, each with the area that it belongs to: nearest to the hardware first.
-const SECTIONS: [(Area, Show); 10] = [
+const SECTIONS: [(Area, Show); 11] = [
     (Area::Cpu, cpu::show),
     (Area::Kernel, kernel::show),
     (Area::Kvm, kvm::show),
     (Area::Iommu, iommu::show),
     (Area::Iommu, groups::show),
+    (Area::Vfio, vfio::show),
     (Area::Pci, functions::show),
     (Area::Sriov, sriov::show),
     (Area::Usage, usage::show),

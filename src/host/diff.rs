@@ -49,7 +49,7 @@ pub enum ChangeKind {
 }
 
 /// Keys whose values differ from one reading to the next on a host that has not changed.
-const VOLATILE: [&str; 10] = [
+const VOLATILE: [&str; 13] = [
     "boot_id",
     "kernel_log",
     "pid",
@@ -60,6 +60,9 @@ const VOLATILE: [&str; 10] = [
     "unread",
     "explanation",
     "vfio_users",
+    "power_state",
+    "speed_gt_per_s",
+    "aer",
 ];
 /// Keys that name a member of a list, the best first.
 const NAMES: [&str; 6] = ["address", "name", "id", "number", "index", "device"];

@@ -36,6 +36,8 @@ pub mod express {
     pub const TYPE_MASK: u16 = 0x00F0;
     /// [`TYPE_MASK`] value: Root Complex Integrated Endpoint.
     pub const TYPE_ROOT_COMPLEX_ENDPOINT: u16 = 0x9 << 4;
+    /// [`TYPE_MASK`] value: Root Complex Event Collector.
+    pub const TYPE_EVENT_COLLECTOR: u16 = 0xA << 4;
     /// Function Level Reset Capability, bit of [`DEVICE_CAPABILITIES`].
     pub const FLR_CAPABLE: u32 = 1 << 28;
     /// Initiate Function Level Reset, bit of [`DEVICE_CONTROL`]; reads as 0.
@@ -123,6 +125,131 @@ impl ExtendedCapabilityId {
 /// Bytes of the Device Serial Number capability (PCIe 6.0, 7.9.3).
 pub const SERIAL_NUMBER_SIZE: u16 = 12;
 
+/// Link registers within the PCI Express capability structure (PCIe 6.0, 7.5.3.6 and 7.5.3.8). Link Capabilities stand at
+/// [`express::LINK`]; both registers have speed and width in the same places.
+pub mod link {
+    /// Link Status, 16 bits.
+    pub const STATUS: u16 = 0x12;
+    /// Speed field: a [`super::LinkSpeed`].
+    pub const SPEED_MASK: u32 = 0xF;
+    /// First bit of the width field.
+    pub const WIDTH_SHIFT: u32 = 4;
+    /// Width field, in lanes.
+    pub const WIDTH_MASK: u32 = 0x3F;
+
+    /// The lanes that Link Capabilities or Link Status tells.
+    #[must_use]
+    pub const fn width_lanes(register: u32) -> u8 {
+        let [width, ..] = (register >> WIDTH_SHIFT & WIDTH_MASK).to_le_bytes();
+        width
+    }
+}
+
+/// A link speed, as an index into the speeds that the standard knows. Unknown values are kept as they are.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub struct LinkSpeed(pub u8);
+
+impl LinkSpeed {
+    /// From Link Capabilities or Link Status.
+    #[must_use]
+    pub const fn of(register: u32) -> Self {
+        let [speed, ..] = (register & link::SPEED_MASK).to_le_bytes();
+        Self(speed)
+    }
+
+    /// Transfers per second on a lane, in 10^9; `None` if the value is not defined.
+    #[must_use]
+    pub const fn gt_per_s(self) -> Option<f64> {
+        Some(match self.0 {
+            1 => 2.5,
+            2 => 5.0,
+            3 => 8.0,
+            4 => 16.0,
+            5 => 32.0,
+            6 => 64.0,
+            _ => return None,
+        })
+    }
+}
+
+/// Advanced Error Reporting (PCIe 6.0, 7.8.4): offsets from the capability's header.
+pub mod aer {
+    /// Uncorrectable Error Status, 32 bits.
+    pub const UNCORRECTABLE_STATUS: u16 = 0x04;
+    /// Correctable Error Status, 32 bits.
+    pub const CORRECTABLE_STATUS: u16 = 0x10;
+}
+
+/// Address Translation Services (PCIe 6.0, 10.5.1): offsets and bits.
+pub mod ats {
+    /// ATS Control, 16 bits.
+    pub const CONTROL: u16 = 0x06;
+    /// Enable bit of [`CONTROL`].
+    pub const ENABLE: u16 = 1 << 15;
+}
+
+/// Page Request Interface (PCIe 6.0, 10.5.2): offsets and bits.
+pub mod pri {
+    /// Page Request Control, 16 bits.
+    pub const CONTROL: u16 = 0x04;
+    /// Enable bit of [`CONTROL`].
+    pub const ENABLE: u16 = 1 << 0;
+}
+
+/// Process Address Space IDs (PCIe 6.0, 7.8.9): offsets and bits.
+pub mod pasid {
+    /// PASID Capability, 16 bits; the high byte holds the width.
+    pub const CAPABILITIES: u16 = 0x04;
+    /// Max PASID Width field, in the high byte of [`CAPABILITIES`].
+    pub const MAX_WIDTH_MASK: u8 = 0x1F;
+    /// PASID Control, 16 bits.
+    pub const CONTROL: u16 = 0x06;
+    /// PASID Enable bit of [`CONTROL`].
+    pub const ENABLE: u16 = 1 << 0;
+}
+
+/// Resizable BAR (PCIe 6.0, 7.8.6): one pair of registers for each BAR that can be resized.
+pub mod resizable_bar {
+    /// Capability register of the first BAR, 32 bits: bits 31:4 for sizes from 1 MiB to 128 TiB.
+    pub const FIRST_CAPABILITY: u16 = 0x04;
+    /// Control register of the first BAR, 32 bits.
+    pub const FIRST_CONTROL: u16 = 0x08;
+    /// Distance from one pair to the next.
+    pub const STRIDE: u16 = 0x08;
+    /// Smallest size, as a power of two.
+    const SMALLEST: u32 = 20;
+
+    /// How many pairs there are; the first control register tells (bits 7:5). There are six BARs.
+    #[must_use]
+    pub const fn count(first_control: u32) -> u8 {
+        let [count, ..] = (first_control >> 5 & 0b111).to_le_bytes();
+        if count > 6 { 6 } else { count }
+    }
+
+    /// Index of the BAR (bits 2:0).
+    #[must_use]
+    pub const fn bar_index(control: u32) -> u8 {
+        let [index, ..] = (control & 0b111).to_le_bytes();
+        index
+    }
+
+    /// Its size now (bits 13:8).
+    #[must_use]
+    pub const fn size_bytes(control: u32) -> u64 {
+        // 2^63 bytes is the largest that the field and an address can name.
+        match 1_u64.checked_shl(SMALLEST + (control >> 8 & 0x3F)) {
+            Some(size) => size,
+            None => 1 << 63,
+        }
+    }
+
+    /// The sizes that it can have: bits 31:4 of the capability register, then bits 31:16 of the control register.
+    pub fn sizes_bytes(capability: u32, control: u32) -> impl Iterator<Item = u64> {
+        let bits = u64::from(capability >> 4) | u64::from(control >> 16) << 28;
+        (0..44).filter(move |bit| bits >> bit & 1 != 0).map(|bit| 1_u64 << (SMALLEST + bit))
+    }
+}
+
 /// The header of an extended capability (PCIe 6.0, 7.6.3).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct ExtendedHeader {
@@ -156,6 +283,22 @@ impl ExtendedHeader {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn speed_and_width_are_told_and_unknown_speeds_are_none() {
+        assert_eq!((LinkSpeed::of(0x1043).gt_per_s(), link::width_lanes(0x1043)), (Some(8.0), 4));
+        assert_eq!((LinkSpeed::of(0x0207).gt_per_s(), link::width_lanes(0x0207)), (None, 32));
+    }
+
+    #[test]
+    fn sizes_of_a_resizable_bar_span_both_registers() {
+        let sizes: Vec<_> = resizable_bar::sizes_bytes(0x0000_0030, 0x0001_0000).collect();
+        assert_eq!(sizes, [1 << 20, 2 << 20, 1 << 48]);
+        assert_eq!(resizable_bar::size_bytes(0x0000_0821), 256 << 20);
+        assert_eq!((resizable_bar::count(0x21), resizable_bar::bar_index(0x21)), (1, 1));
+        assert_eq!(resizable_bar::size_bytes(0x3F00), 1 << 63);
+        assert_eq!(resizable_bar::count(u32::MAX), 6);
+    }
 
     #[test]
     fn an_extended_header_round_trips() {

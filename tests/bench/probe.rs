@@ -131,6 +131,8 @@ impl Tree<'_> {
             ("driver_override", "(null)\n".to_owned()),
             ("numa_node", "0\n".to_owned()),
             ("reset_method", "flr pm bus\n".to_owned()),
+            ("power_state", "D0\n".to_owned()),
+            ("d3cold_allowed", "1\n".to_owned()),
             ("enable", "1\n".to_owned()),
             ("irq", "16\n".to_owned()),
             ("resource", "0x0 0x0 0x0\n".repeat(13)),

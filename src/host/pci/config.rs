@@ -4,6 +4,7 @@
 
 use serde::{Serialize, Serializer};
 
+use super::abilities::{Abilities, Registers};
 use crate::host::fact::Fact;
 use crate::spec::pci::walk::{self, FoundCapability, FoundExtendedCapability, Walk};
 use crate::spec::pci::{CONFIG_SPACE_SIZE, CapabilityId, header};
@@ -11,6 +12,8 @@ use crate::spec::pci::{CONFIG_SPACE_SIZE, CapabilityId, header};
 /// Header and capabilities of one function.
 #[derive(Debug, Clone, Serialize)]
 pub struct ConfigSpace {
+    /// Whether the function answers at all: one that lost its power or its link reads as all ones.
+    pub answers: Fact<bool>,
     /// Revision ID.
     pub revision: Fact<u8>,
     /// Header type without the multi-function bit: 0 is an endpoint, 1 a PCI-to-PCI bridge.
@@ -23,6 +26,9 @@ pub struct ConfigSpace {
     pub capabilities: Fact<Vec<Capability>>,
     /// The extended capability list, in its order.
     pub extended_capabilities: Fact<Vec<ExtendedCapability>>,
+    /// What the capabilities' registers say.
+    #[serde(flatten)]
+    pub abilities: Abilities,
     /// What is wrong with the lists.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub config_faults: Vec<String>,
@@ -62,7 +68,9 @@ impl ConfigSpace {
     /// Decodes the bytes that were read from the file at `source`.
     #[must_use]
     pub fn from_bytes(bytes: Fact<Vec<u8>>, source: &str) -> Self {
+        let is_silent = bytes.known().is_some_and(|bytes| header_of(bytes).is_some_and(is_silence));
         let bytes = bytes.and_then(|bytes| usable(bytes, source));
+        let answers = if is_silent { Fact::Known(false) } else { bytes.as_ref().map(|_| true) };
         let mut config_faults = Vec::new();
         let byte = |offset: u16| {
             let bytes = bytes.as_ref();
@@ -77,25 +85,41 @@ impl ConfigSpace {
             Fact::Known(_) => Fact::NotPresent,
             ref unread => unread.clone(),
         };
+        let abilities = Abilities::read(&Registers {
+            bytes: bytes.known().map_or(&[], Vec::as_slice),
+            conventional: &capabilities,
+            extended: &extended_capabilities,
+            source,
+        });
         Self {
+            answers,
             revision: byte(header::REVISION_ID),
             secondary_bus: of_bridge(header::SECONDARY_BUS),
             subordinate_bus: of_bridge(header::SUBORDINATE_BUS),
             header_type,
             capabilities,
             extended_capabilities,
+            abilities,
             config_faults,
         }
     }
 }
 
+fn header_of(bytes: &[u8]) -> Option<&[u8]> {
+    bytes.get(..usize::from(header::END))
+}
+
+/// Whether nothing answered. A virtual function has ones for its identifiers only (PCIe 6.0, 9.3.4.1).
+fn is_silence(header: &[u8]) -> bool {
+    header.iter().all(|byte| *byte == 0xFF)
+}
+
 /// Bytes that hold a header which something answered.
 fn usable(bytes: Vec<u8>, source: &str) -> Fact<Vec<u8>> {
     let unreadable = |reason: String| Fact::Unreadable { source: source.to_owned(), reason };
-    match bytes.get(..usize::from(header::END)) {
+    match header_of(&bytes) {
         None => unreadable(format!("{} bytes hold no configuration header", bytes.len())),
-        // A virtual function has ones for its identifiers only (PCIe 6.0, 9.3.4.1).
-        Some(header) if header.iter().all(|byte| *byte == 0xFF) => {
+        Some(header) if is_silence(header) => {
             unreadable("reads as all ones: the function does not answer".to_owned())
         }
         Some(_) => Fact::Known(bytes),

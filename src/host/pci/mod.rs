@@ -3,8 +3,12 @@
 //! Linux: Documentation/ABI/testing/sysfs-bus-pci. A function's directory is listed once; attributes that are not in
 //! the list are not looked for, which keeps the number of system calls for a function near the number of its facts.
 
+mod abilities;
+mod bars;
 pub mod config;
+mod framebuffer;
 mod names;
+mod resets;
 #[cfg(test)]
 mod tests;
 
@@ -20,6 +24,10 @@ use crate::host::usage::Usage;
 use crate::spec::pci::{ClassCode, PciAddress};
 use config::ConfigSpace;
 use names::Names;
+
+pub use abilities::{Abilities, Aer, Link, Pasid, ResizableBar, Switch, Vectors};
+pub use bars::{Bar, BarKind};
+pub use framebuffer::CLAIMS;
 
 /// Where the kernel lists PCI functions.
 const DEVICES: &str = "/sys/bus/pci/devices";
@@ -64,6 +72,19 @@ pub struct PciDevice {
     pub physical_function: Fact<PciAddress>,
     /// Ways to reset the function, in the kernel's order of preference; absent if it cannot be reset alone.
     pub reset_methods: Fact<Vec<String>>,
+    /// Functions that a reset of the bus resets with it; absent where no bridge could do that.
+    pub bus_reset_siblings: Fact<Vec<PciAddress>>,
+    /// Its power state before anybody looked at its registers, which may wake it: `D0`, `D3hot`, `D3cold`, ... ; absent if
+    /// the kernel does not manage it.
+    pub power_state: Fact<String>,
+    /// Whether the kernel may take all power from it while it is idle.
+    pub d3cold_allowed: Fact<bool>,
+    /// Base address registers and option ROM.
+    pub bars: Fact<Vec<Bar>>,
+    /// Whether the machine started with this display; absent where it is none.
+    pub boot_vga: Fact<bool>,
+    /// Who draws into the picture that firmware left on this display, by the names of claims; absent where it is none.
+    pub firmware_framebuffer: Fact<Vec<String>>,
     /// What its configuration space says.
     #[serde(flatten)]
     pub config: ConfigSpace,
@@ -75,6 +96,12 @@ impl PciDevice {
     /// Vendor and device ID.
     fn ids(&self) -> Option<(u16, u16)> {
         Some((*self.vendor_id.known()?, *self.device_id.known()?))
+    }
+
+    /// Whether it is a display controller, VGA or other (PCI Code and ID 1.11, 1.4).
+    #[must_use]
+    pub fn is_display(&self) -> bool {
+        self.class.known().is_some_and(|class| ClassCode::from_u24(*class).is_display())
     }
 
     /// Whether the function is a bridge, by its header or its class. Bridges are never bound to VFIO, and the kernel
@@ -129,6 +156,8 @@ pub(super) fn collect(source: &dyn Source) -> Pci {
         devices.sort_unstable_by_key(|device| device.address);
         devices.dedup_by_key(|device| device.address);
         add_names(source, &mut devices);
+        resets::add_siblings(&mut devices);
+        framebuffer::add(source, &mut devices);
         devices
     });
     Pci { devices, malformed_addresses }
@@ -189,6 +218,9 @@ fn collect_one(source: &dyn Source, address: PciAddress, name: &str) -> PciDevic
     let function = Attributes { source, directory, names };
     let link = |name: &str| function.get(name, |source, path| source.link_name(path));
     let driver = link("driver");
+    // Reading the configuration space wakes a function up.
+    let power_state = function.get("power_state", power_state);
+    let config = function.required("config", |name| function.get(name, |source, path| source.read(path)));
     PciDevice {
         address,
         vendor_id: function.required("vendor", |name| function.hex(name)),
@@ -214,11 +246,14 @@ fn collect_one(source: &dyn Source, address: PciAddress, name: &str) -> PciDevic
         sriov: sriov::collect(&function),
         physical_function: link("physfn")
             .parse(&format!("{}/physfn", function.directory), |text| text.parse()),
-        reset_methods: reset_methods(&function),
-        config: ConfigSpace::from_bytes(
-            function.required("config", |name| function.get(name, |source, path| source.read(path))),
-            &format!("{}/config", function.directory),
-        ),
+        reset_methods: resets::methods(&function),
+        bus_reset_siblings: Fact::NotPresent,
+        power_state,
+        d3cold_allowed: function.get("d3cold_allowed", parse::flag),
+        bars: bars::collect(&function, config.known().map(Vec::as_slice)),
+        boot_vga: function.get("boot_vga", parse::flag),
+        firmware_framebuffer: Fact::NotPresent,
+        config: ConfigSpace::from_bytes(config, &format!("{}/config", function.directory)),
         usage: Usage::default(),
     }
 }
@@ -245,16 +280,12 @@ fn numa_node(source: &dyn Source, path: &str) -> Fact<u32> {
     })
 }
 
-/// Kernels before 5.15 reset a function and do not say how.
-fn reset_methods(function: &Attributes<'_>) -> Fact<Vec<String>> {
-    let methods = function.get("reset_method", parse::optional_text).map(|text| words(&text));
-    match function.path("reset_method").or_else(|| function.path("reset")) {
-        Some(reset) if methods == Fact::NotPresent && reset.ends_with("/reset") => Fact::Unreadable {
-            source: reset,
-            reason: "it can be reset, and this kernel does not list how".to_owned(),
-        },
-        _ => methods,
-    }
+/// `unknown` is what the kernel shows of functions without power management.
+fn power_state(source: &dyn Source, path: &str) -> Fact<String> {
+    parse::optional_text(source, path).and_then(|state| match state.as_str() {
+        "unknown" => Fact::NotPresent,
+        _ => Fact::Known(state),
+    })
 }
 
 fn words(text: &str) -> Vec<String> {

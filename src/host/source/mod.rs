@@ -151,7 +151,7 @@ fn msr_name(cpu: u32, register: u32) -> String {
 
 /// Parts of kernel messages that have to do with virtualization. The rest of the log is nobody's business here, and
 /// would go into captures.
-const LOG_SUBJECTS: [&str; 20] = [
+const LOG_SUBJECTS: [&str; 23] = [
     "DMAR",
     "AMD-Vi",
     "iommu",
@@ -172,6 +172,9 @@ const LOG_SUBJECTS: [&str; 20] = [
     "Secure boot",
     "lockdown",
     "FLR",
+    "PCIe Bus Error",
+    "not ready ",
+    "power state",
 ];
 
 /// Whether `message` of the kernel's log is kept. The command line is not: it says what somebody wished, in his words.

@@ -158,6 +158,12 @@ impl ClassCode {
         self.base == 0x06
     }
 
+    /// A display controller (base class 03h).
+    #[must_use]
+    pub const fn is_display(self) -> bool {
+        self.base == 0x03
+    }
+
     /// A PCI-to-PCI bridge or host bridge, which VFIO ignores when it judges a group.
     #[must_use]
     pub const fn is_pci_bridge(self) -> bool {

@@ -20,6 +20,7 @@ pub mod scsi;
 pub mod select;
 pub mod source;
 pub mod sriov;
+pub mod topology;
 pub mod usage;
 pub mod usb;
 pub mod vfio;
@@ -39,6 +40,7 @@ use memory::Memory;
 use pci::{Pci, PciDevice};
 use scsi::Scsi;
 use source::{Bundle, Recorder, Source};
+use topology::Topology;
 use usb::Usb;
 use vfio::Vfio;
 
@@ -53,6 +55,8 @@ pub struct HostFacts {
     pub cpu: Cpu,
     /// Firmware and its tables.
     pub firmware: Firmware,
+    /// Where CPUs and memory are.
+    pub topology: Topology,
     /// Memory.
     pub memory: Memory,
     /// KVM.
@@ -86,6 +90,7 @@ pub fn collect(source: &dyn Source) -> HostFacts {
         kvm: kvm::collect(source, &cpu, &kernel),
         iommu,
         firmware: firmware::collect(source, &kernel),
+        topology: topology::collect(source),
         memory: memory::collect(source),
         interrupts: interrupts::collect(source),
         vfio: vfio::collect(source, &kernel, &pci),

@@ -2,6 +2,7 @@
 
 use crate::host::fact::Fact;
 use crate::host::source::Source;
+use crate::spec::cpu_list::CpuList;
 
 /// A file that holds a number in hexadecimal, with or without `0x`, or in decimal.
 pub(crate) fn number<T: TryFrom<u64>>(source: &dyn Source, path: &str, radix: u32) -> Fact<T> {
@@ -52,4 +53,32 @@ pub(crate) fn required<T>(fact: Fact<T>, path: &str) -> Fact<T> {
         }
         fact => fact,
     }
+}
+
+/// A list of CPUs. Where none is set some kernels write `(null)`.
+pub(crate) fn cpus(source: &dyn Source, path: &str) -> Fact<CpuList> {
+    source.text(path).parse(path, |text| match text.trim() {
+        "(null)" => Ok(CpuList::default()),
+        text => text.parse(),
+    })
+}
+
+/// The value of `Key:   123 kB` in the text of a file such as `/proc/meminfo`, in bytes.
+pub(crate) fn kibibytes(text: &Fact<String>, path: &str, key: &str) -> Fact<u64> {
+    text.as_ref().and_then(|text| {
+        let value = text.lines().find_map(|line| {
+            let (name, value) = line.split_once(':')?;
+            // Files of a node have `Node 0 ` in front of the key.
+            (name.rsplit(' ').next() == Some(key)).then_some(value)
+        });
+        let Some(value) = value else { return Fact::NotPresent };
+        let number = value.trim().strip_suffix("kB").and_then(|digits| digits.trim().parse::<u64>().ok());
+        match number.and_then(|number| number.checked_mul(1024)) {
+            Some(bytes) => Fact::Known(bytes),
+            None => Fact::Unreadable {
+                source: path.to_owned(),
+                reason: format!("`{}` of {key} is no number of kB", excerpt(value.trim())),
+            },
+        }
+    })
 }

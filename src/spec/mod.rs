@@ -5,6 +5,7 @@
 
 pub mod acpi;
 pub mod amdvi;
+pub mod cpu_list;
 pub mod cpuid;
 pub mod dmar;
 pub mod ivrs;

@@ -16,6 +16,7 @@ pub mod kvm;
 pub mod memory;
 mod parse;
 pub mod pci;
+pub mod scheduling;
 pub mod scsi;
 pub mod select;
 pub mod source;
@@ -38,6 +39,7 @@ use kernel_log::KernelLog;
 use kvm::Kvm;
 use memory::Memory;
 use pci::{Pci, PciDevice};
+use scheduling::Scheduling;
 use scsi::Scsi;
 use source::{Bundle, Recorder, Source};
 use topology::Topology;
@@ -57,6 +59,8 @@ pub struct HostFacts {
     pub firmware: Firmware,
     /// Where CPUs and memory are.
     pub topology: Topology,
+    /// When and how fast CPUs run.
+    pub scheduling: Scheduling,
     /// Memory.
     pub memory: Memory,
     /// KVM.
@@ -86,11 +90,12 @@ pub fn collect(source: &dyn Source) -> HostFacts {
     let cpu = cpu::collect(source, &kernel);
     let iommu = iommu::collect(source, &pci, &kernel_log);
     kernel::parameters::explain(&mut kernel, &cpu, &iommu, &kernel_log);
+    let topology = topology::collect(source);
     HostFacts {
         kvm: kvm::collect(source, &cpu, &kernel),
         iommu,
         firmware: firmware::collect(source, &kernel),
-        topology: topology::collect(source),
+        scheduling: scheduling::collect(source, &kernel, &topology),
         memory: memory::collect(source),
         interrupts: interrupts::collect(source),
         vfio: vfio::collect(source, &kernel, &pci),
@@ -99,6 +104,7 @@ pub fn collect(source: &dyn Source) -> HostFacts {
         kernel,
         kernel_log,
         cpu,
+        topology,
         pci,
     }
 }

@@ -49,7 +49,7 @@ pub enum ChangeKind {
 }
 
 /// Keys whose values differ from one reading to the next on a host that has not changed.
-const VOLATILE: [&str; 13] = [
+const VOLATILE: [&str; 18] = [
     "boot_id",
     "kernel_log",
     "pid",
@@ -57,6 +57,11 @@ const VOLATILE: [&str; 13] = [
     "free",
     "free_bytes",
     "available_bytes",
+    "committed_bytes",
+    "pages_shared",
+    "pages_sharing",
+    "reserved",
+    "surplus",
     "unread",
     "explanation",
     "vfio_users",

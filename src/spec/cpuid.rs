@@ -51,10 +51,14 @@ pub const TOPOLOGY_LEVEL_CORE: u32 = 2 << 8;
 
 /// CPUID.1:ECX: Virtual Machine Extensions.
 pub const FEATURES_ECX_VMX: u32 = 1 << 5;
+/// CPUID.1:ECX: the interrupt controller has the mode x2APIC.
+pub const FEATURES_ECX_X2APIC: u32 = 1 << 21;
 /// CPUID.1:ECX: a hypervisor is present; hardware returns 0.
 pub const FEATURES_ECX_HYPERVISOR: u32 = 1 << 31;
 /// CPUID.80000001h:ECX: Secure Virtual Machine.
 pub const EXTENDED_ECX_SVM: u32 = 1 << 2;
+/// CPUID.80000001h:EDX: pages of 1 GiB.
+pub const EXTENDED_EDX_PAGE_1GB: u32 = 1 << 26;
 /// CPUID.8000000Ah:EDX: nested paging.
 pub const SVM_EDX_NPT: u32 = 1 << 0;
 

@@ -22,6 +22,11 @@ pub(super) fn udev_kept(text: &str) -> String {
     text.lines().filter(kept).map(|line| format!("{line}\n")).collect()
 }
 
+/// The capabilities of the process that made the capture, without its numbers and those of its user.
+pub(super) fn capabilities_kept(text: &str) -> String {
+    text.lines().filter(|line| line.starts_with("CapEff:")).map(|line| format!("{line}\n")).collect()
+}
+
 /// Mounts (proc_pid_mountinfo(5)) without the options of their file systems, and without the names of servers.
 pub(super) fn mounts_kept(text: &str) -> String {
     text.lines()
@@ -116,6 +121,12 @@ mod tests {
                 "20010db8000000000000000000000003 40 {zeros} 00 fe800000000000000000000000000000 x eth0\n"
             )
         );
+    }
+
+    #[test]
+    fn of_the_state_of_our_process_its_capabilities_stay() {
+        let status = "Name:\tthruway\nPid:\t1234\nUid:\t1000\t1000\t1000\t1000\nCapEff:\t0000000000004000\n";
+        assert_eq!(capabilities_kept(status), "CapEff:\t0000000000004000\n");
     }
 
     #[test]

@@ -170,6 +170,7 @@ fn content(redactor: &mut TextRedactor, path: &str, text: &str) -> String {
     match path {
         "/proc/net/route" => line::ipv4_routes(redactor, text),
         "/proc/net/ipv6_route" => line::ipv6_routes(redactor, text),
+        "/proc/self/status" => line::capabilities_kept(text),
         _ if path.starts_with("/run/udev/data/") => redactor.redact(&line::udev_kept(text), Scope::Host),
         _ if path.ends_with("/mountinfo") => redactor.redact(&line::mounts_kept(text), Scope::Host),
         _ => redactor.redact(text, scope(path)),

@@ -88,16 +88,17 @@ pub fn collect(source: &dyn Source) -> HostFacts {
     let mut kernel = kernel::collect(source);
     let kernel_log = kernel_log::collect(source);
     let cpu = cpu::collect(source, &kernel);
-    let iommu = iommu::collect(source, &pci, &kernel_log);
-    kernel::parameters::explain(&mut kernel, &cpu, &iommu, &kernel_log);
     let topology = topology::collect(source);
+    let interrupt_list = interrupts::list(source);
+    let kvm = kvm::collect(source, &cpu, &kernel);
+    let iommu = iommu::collect(source, &pci, &kernel_log, &interrupt_list);
+    kernel::parameters::explain(&mut kernel, &cpu, &iommu, &kernel_log);
+    let known = interrupts::Known { kernel: &kernel, log: &kernel_log, kvm: &kvm, iommu: &iommu };
     HostFacts {
-        kvm: kvm::collect(source, &cpu, &kernel),
-        iommu,
+        interrupts: interrupts::collect(source, &interrupt_list, &known),
         firmware: firmware::collect(source, &kernel),
         scheduling: scheduling::collect(source, &kernel, &topology),
         memory: memory::collect(source),
-        interrupts: interrupts::collect(source),
         vfio: vfio::collect(source, &kernel, &pci),
         usb: usb::collect(source, &pci),
         scsi: scsi::collect(source, &pci),
@@ -105,6 +106,8 @@ pub fn collect(source: &dyn Source) -> HostFacts {
         kernel_log,
         cpu,
         topology,
+        kvm,
+        iommu,
         pci,
     }
 }

@@ -13,6 +13,11 @@ pub const VM_CR: u32 = 0xC001_0114;
 /// VM_CR.SVMDIS: SVM cannot be enabled.
 pub const VM_CR_SVMDIS: u64 = 1 << 4;
 
+/// IA32_APIC_BASE (Intel SDM volume 4, table 2-2; AMD APM volume 2, 16.3.1).
+pub const APIC_BASE: u32 = 0x1B;
+/// IA32_APIC_BASE.EXTD: the interrupt controller is in the mode x2APIC.
+pub const APIC_BASE_X2APIC: u64 = 1 << 10;
+
 /// Time stamp counter (Intel SDM volume 4, table 2-2).
 pub const TSC: u32 = 0x10;
 /// Offset that software added to the time stamp counter.

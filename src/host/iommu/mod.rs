@@ -75,8 +75,8 @@ pub enum Invalidation {
     Lazy,
 }
 
-/// Reads the IOMMUs of a host.
-pub(super) fn collect(source: &dyn Source, pci: &Pci, log: &KernelLog) -> Iommu {
+/// Reads the IOMMUs of a host. `interrupts` is the content of `/proc/interrupts`.
+pub(super) fn collect(source: &dyn Source, pci: &Pci, log: &KernelLog, interrupts: &Fact<String>) -> Iommu {
     let units = super::list_or_empty(source, UNITS, "/sys/class").map(|names| units::collect(source, names));
     let groups = groups::collect(source, pci);
     let dma_remapping = match (&units, &groups) {
@@ -91,7 +91,7 @@ pub(super) fn collect(source: &dyn Source, pci: &Pci, log: &KernelLog) -> Iommu 
         units,
         logged_units: units::logged(log),
         dma_remapping,
-        interrupt_remapping: interrupt_remapping(source),
+        interrupt_remapping: interrupt_remapping(interrupts),
         invalidation: default_domains.as_ref().and_then(invalidation),
         default_domains,
         x2apic_opt_out: platform::x2apic_opt_out(source, log),
@@ -147,8 +147,8 @@ fn acpi_tables(source: &dyn Source) -> Fact<Vec<String>> {
 
 /// On x86 the kernel puts `IR-` before the name of an interrupt chip whose interrupts are remapped. That says yes;
 /// chips without it say no; a list without any of these chips says nothing.
-fn interrupt_remapping(source: &dyn Source) -> Fact<bool> {
-    source.text(INTERRUPTS).and_then(|text| {
+fn interrupt_remapping(list: &Fact<String>) -> Fact<bool> {
+    list.as_ref().and_then(|text| {
         let mut chips = text.lines().flat_map(|line| {
             line.split_ascii_whitespace().filter(|word| word.contains("IO-APIC") || word.contains("PCI-MSI"))
         });

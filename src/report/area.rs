@@ -13,8 +13,12 @@ pub enum Area {
     Kernel,
     /// KVM
     Kvm,
-    /// Memory, huge pages and NUMA
+    /// CPUs, cores and NUMA nodes
+    Topology,
+    /// Memory and huge pages
     Memory,
+    /// Isolation, frequency, idle states and the clock of CPUs
+    Scheduling,
     /// IOMMUs and their groups
     Iommu,
     /// PCI functions, all that is known of each
@@ -42,7 +46,9 @@ impl Area {
             Self::Firmware => "Firmware",
             Self::Kernel => "Kernel",
             Self::Kvm => "KVM",
+            Self::Topology => "CPUs and NUMA nodes",
             Self::Memory => "Memory",
+            Self::Scheduling => "Scheduling and power",
             Self::Iommu => "IOMMU",
             Self::Pci => "PCI functions",
             Self::Sriov => "SR-IOV",
@@ -61,7 +67,9 @@ impl Area {
             Self::Firmware => "firmware",
             Self::Kernel => "kernel",
             Self::Kvm => "kvm",
+            Self::Topology => "topology",
             Self::Memory => "memory",
+            Self::Scheduling => "scheduling",
             Self::Iommu => "iommu",
             Self::Pci | Self::Sriov | Self::Usage => "pci",
             Self::Vfio => "vfio",

@@ -8,12 +8,16 @@
 mod cpu;
 mod functions;
 mod groups;
+mod interrupts;
 mod iommu;
 mod kernel;
 mod kvm;
+mod memory;
+mod scheduling;
 mod scsi;
 mod section;
 mod sriov;
+mod topology;
 mod unread;
 mod usage;
 mod usb;
@@ -38,10 +42,14 @@ use crate::spec::pci::PciAddress;
 type Show = fn(&mut Text, &HostFacts);
 
 /// The sections in their order, each with the area that it belongs to: nearest to the hardware first.
-const SECTIONS: [(Area, Show); 11] = [
+const SECTIONS: [(Area, Show); 15] = [
     (Area::Cpu, cpu::show),
     (Area::Kernel, kernel::show),
     (Area::Kvm, kvm::show),
+    (Area::Topology, topology::show),
+    (Area::Memory, memory::show),
+    (Area::Scheduling, scheduling::show),
+    (Area::Interrupts, interrupts::show),
     (Area::Iommu, iommu::show),
     (Area::Iommu, groups::show),
     (Area::Vfio, vfio::show),
@@ -145,6 +153,18 @@ fn word<T>(fact: &Fact<T>, show: impl FnOnce(&T) -> String) -> String {
         Fact::NotPresent => "-".to_owned(),
         Fact::Denied { .. } | Fact::Unreadable { .. } => "unknown".to_owned(),
     }
+}
+
+/// Bytes to a tenth of the largest fitting unit: for people, who know a disk or a machine by it.
+fn size(bytes: u64) -> String {
+    const UNITS: [(&str, u32); 4] = [("TiB", 40), ("GiB", 30), ("MiB", 20), ("KiB", 10)];
+    UNITS.iter().find(|(_, shift)| bytes >> shift > 0).map_or_else(
+        || format!("{bytes} B"),
+        |(unit, shift)| {
+            let tenths = (u128::from(bytes) * 10) >> shift;
+            format!("{}.{} {unit}", tenths / 10, tenths % 10)
+        },
+    )
 }
 
 /// Why a fact is unknown.

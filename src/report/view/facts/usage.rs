@@ -1,6 +1,6 @@
 //! What uses each function.
 
-use super::{Text, word};
+use super::{Text, size, word};
 use crate::host::HostFacts;
 use crate::host::fact::Fact;
 use crate::host::usage::{BlockUse, Disk, Interface, Process, Usage};
@@ -63,18 +63,6 @@ fn disk(disk: &Disk) -> String {
     let fstab = fstab.map(|entry| format!("; {} in /etc/fstab for {}", entry.device, entry.at));
     let more: String = efi.chain(fstab).collect();
     format!("disk {} ({size}){signatures}: {uses}{more}", disk.name)
-}
-
-/// To a tenth of the largest fitting unit: for people, who know a disk by it.
-fn size(bytes: u64) -> String {
-    const UNITS: [(&str, u32); 4] = [("TiB", 40), ("GiB", 30), ("MiB", 20), ("KiB", 10)];
-    UNITS.iter().find(|(_, shift)| bytes >> shift > 0).map_or_else(
-        || format!("{bytes} B"),
-        |(unit, shift)| {
-            let tenths = (u128::from(bytes) * 10) >> shift;
-            format!("{}.{} {unit}", tenths / 10, tenths % 10)
-        },
-    )
 }
 
 fn block_use(block_use: &BlockUse) -> String {

@@ -14,14 +14,10 @@ use std::sync::Mutex;
 use std::time::Duration;
 
 use crate::host::fact::Fact;
+pub(super) use crate::host::source::fake::memory_dir;
 use crate::host::source::{CpuidLeaf, DeviceNode, KvmAnswer, Route, Source, TreeSource, VfLinks};
 use crate::setup::control::{Control, ControlError};
 use crate::spec::pci::PciAddress;
-
-/// A temporary directory in memory where there is one: the journal is synced hundreds of times.
-pub(super) fn memory_dir() -> tempfile::TempDir {
-    tempfile::tempdir_in("/dev/shm").or_else(|_| tempfile::tempdir()).unwrap()
-}
 
 /// What happens at one write.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -6,6 +6,11 @@ use std::os::unix::fs::symlink;
 use super::answers::{Answer, Answers, CpuidEntry, FILE};
 use super::{CpuidLeaf, DeviceNode, Fact, KvmAnswer, Route, Source, TreeSource, VfLinks};
 
+/// A temporary directory in memory where there is one: the hosts of the tests have some hundred thousand files.
+pub(crate) fn memory_dir() -> tempfile::TempDir {
+    tempfile::tempdir_in("/dev/shm").or_else(|_| tempfile::tempdir()).unwrap()
+}
+
 /// What is at a path of a fake host.
 #[derive(Debug, Clone)]
 pub(crate) enum Entry<'a> {
@@ -28,7 +33,7 @@ pub(crate) struct FakeHost {
 impl FakeHost {
     /// A host with `entries`, in this order; directories above them are made.
     pub(crate) fn new(entries: &[(&str, Entry<'_>)]) -> Self {
-        let host = Self { directory: tempfile::tempdir().unwrap() };
+        let host = Self { directory: memory_dir() };
         host.add(entries);
         host
     }

@@ -93,6 +93,32 @@ impl Remedy {
         Self::change_arguments(facts, Change::Remove, arguments)
     }
 
+    /// Gives kernel parameters new values: in the place of what this boot's command line says of them, because some, as
+    /// `isolcpus`, are refused when they come twice.
+    #[must_use]
+    pub fn kernel_parameters(facts: &HostFacts, parameters: &[(&str, String)]) -> Self {
+        let old: Vec<_> = parameters.iter().map(|(name, _)| facts.kernel.parameter(name).last()).collect();
+        if old.iter().all(Option::is_none) {
+            let arguments: Vec<_> =
+                parameters.iter().map(|(name, value)| format!("{name}={value}")).collect();
+            return Self::kernel_argument(facts, &arguments.join(" "));
+        }
+        let steps: Vec<_> = parameters
+            .iter()
+            .zip(old)
+            .map(|((name, value), old)| match old {
+                Some(old) => format!("replace `{name}={old}` by `{name}={value}`"),
+                None => format!("add `{name}={value}`"),
+            })
+            .collect();
+        Self::new(
+            RemedyKind::KernelArgument,
+            format!("{} on the kernel's command line", steps.join(", ")),
+            None,
+        )
+        .after_reboot()
+    }
+
     fn change_arguments(facts: &HostFacts, change: Change, arguments: &str) -> Self {
         let step = boot_loader::step(facts, change, arguments);
         let does = match change {
@@ -218,6 +244,21 @@ mod tests {
         assert!(remedy.note.unwrap().starts_with("boots with `intel_iommu=on`; "));
         let remedy = Remedy::without_kernel_argument(&facts, "intel_iommu=off");
         assert!(remedy.text.contains("intel_iommu=off"));
+    }
+
+    #[test]
+    fn a_parameter_that_is_there_is_replaced_and_not_repeated() {
+        let facts = collect(&FakeHost::new(&[("/proc/cmdline", Entry::Text("isolcpus=4-9"))]).source());
+        let parameters = |names: &[&'static str]| {
+            let parameters: Vec<_> = names.iter().map(|name| (*name, "4-7".to_owned())).collect();
+            Remedy::kernel_parameters(&facts, &parameters)
+        };
+        let remedy = parameters(&["isolcpus", "nohz_full"]);
+        assert_eq!(
+            remedy.text,
+            "replace `isolcpus=4-9` by `isolcpus=4-7`, add `nohz_full=4-7` on the kernel's command line"
+        );
+        assert!(remedy.reboot && parameters(&["nohz_full"]).text.starts_with("add `nohz_full=4-7` to"));
     }
 
     #[test]

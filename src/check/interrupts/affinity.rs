@@ -53,7 +53,7 @@ pub(super) fn by_default(facts: &HostFacts) -> Outcome {
             .cause("`irqaffinity=` names isolated CPUs; it lists those that do serve interrupts"),
         _ => outcome.cause("without `irqaffinity=` every CPU serves interrupts, isolated or not"),
     }
-    .remedy(Remedy::kernel_argument(facts, &format!("irqaffinity={others}")))
+    .remedy(Remedy::kernel_parameters(facts, &[("irqaffinity", others.to_string())]))
     .remedy(Remedy::command(
         format!("for irq in /proc/irq/*/smp_affinity_list; do echo {others} | sudo tee \"$irq\"; done"),
         "until the next boot; interrupts that the kernel places itself (managed ones, as of NVMe) answer with an error \

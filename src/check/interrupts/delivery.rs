@@ -79,13 +79,7 @@ pub(super) fn messages(facts: &HostFacts) -> Outcome {
         return outcome.remedy(Remedy::without_kernel_argument(facts, "pci=nomsi"));
     }
     let rest: Vec<_> = value.split(',').filter(|word| *word != "nomsi").collect();
-    outcome.remedy(
-        Remedy::advice(format!(
-            "replace `pci={value}` by `pci={}` on the kernel's command line",
-            rest.join(",")
-        ))
-        .after_reboot(),
-    )
+    outcome.remedy(Remedy::kernel_parameters(facts, &[("pci", rest.join(","))]))
 }
 
 /// `interrupts-x2apic`

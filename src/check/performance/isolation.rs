@@ -9,6 +9,14 @@ use crate::spec::cpu_list::CpuList;
 const ISOLATED: &str = "/sys/devices/system/cpu/isolated";
 const NOHZ_FULL: &str = "/sys/devices/system/cpu/nohz_full";
 
+/// The value of `isolcpus=` for `cpus`, with the flags that it has on the command line.
+fn isolcpus_value(facts: &HostFacts, cpus: &CpuList) -> String {
+    match facts.scheduling.isolation.arguments.isolcpus.known() {
+        Some(argument) if argument.flags != ["domain"] => format!("{},{cpus}", argument.flags.join(",")),
+        _ => cpus.to_string(),
+    }
+}
+
 /// `performance-isolation`
 pub(super) fn tasks_and_ticks(facts: &HostFacts) -> Outcome {
     const SUBJECT: &str = "which CPUs are isolated";
@@ -33,14 +41,14 @@ pub(super) fn tasks_and_ticks(facts: &HostFacts) -> Outcome {
     if !ticking.is_empty() {
         return evidence(Outcome::warn(format!("isolated CPUs {ticking} are still interrupted by the tick")))
             .cause("`isolcpus=` names them and `nohz_full=` does not")
-            .remedy(Remedy::kernel_argument(facts, &format!("nohz_full={isolated}")));
+            .remedy(Remedy::kernel_parameters(facts, &[("nohz_full", isolated.to_string())]));
     }
     if !crowded.is_empty() {
         return evidence(Outcome::warn(format!(
             "CPUs {crowded} have no tick, and tasks of the host still run there"
         )))
         .cause("`nohz_full=` names them and `isolcpus=` does not")
-        .remedy(Remedy::kernel_argument(facts, &format!("isolcpus={tickless}")));
+        .remedy(Remedy::kernel_parameters(facts, &[("isolcpus", isolcpus_value(facts, tickless))]));
     }
     evidence(Outcome::pass(format!("CPUs {isolated} are free of tasks and ticks")))
 }
@@ -81,7 +89,8 @@ pub(super) fn named_cpus_run(facts: &HostFacts) -> Outcome {
                     "make a list of CPUs of this machine for `{name}=`; `thruway probe topology` shows them"
                 )))
             } else {
-                outcome.remedy(Remedy::kernel_argument(facts, &format!("{name}={rest}")))
+                let value = if name == "isolcpus" { isolcpus_value(facts, &rest) } else { rest.to_string() };
+                outcome.remedy(Remedy::kernel_parameters(facts, &[(name, value)]))
             };
         }
     }
@@ -111,11 +120,21 @@ pub(super) fn whole_cores(facts: &HostFacts) -> Outcome {
     let touched = cores.iter().filter(|core| !core.intersection(&isolated).is_empty());
     let whole = touched.fold(CpuList::default(), |all, core| all.union(core));
     let first = core.iter().next().unwrap_or(0);
-    Outcome::warn(format!("CPUs {core} share a core, and only {} is isolated", core.intersection(&isolated)))
+    let outcome = Outcome::warn(format!(
+        "CPUs {core} share a core, and only {} is isolated",
+        core.intersection(&isolated)
+    ));
+    let at_boot = facts.scheduling.isolation.isolated_cpus.known().is_some_and(|cpus| !cpus.is_empty());
+    outcome
         .evidence(ISOLATED, format!("CPUs {isolated}"))
         .evidence(format!("/sys/devices/system/cpu/cpu{first}/topology/thread_siblings_list"), core)
         .cause("the list counts threads as if they were cores")
-        .remedy(Remedy::kernel_argument(facts, &format!("isolcpus={whole} nohz_full={whole}")))
+        .remedy(if at_boot {
+            let parameters = [("isolcpus", isolcpus_value(facts, &whole)), ("nohz_full", whole.to_string())];
+            Remedy::kernel_parameters(facts, &parameters)
+        } else {
+            Remedy::advice(format!("give the isolated partition whole cores: CPUs {whole}"))
+        })
 }
 
 /// `performance-cpuset`
@@ -143,7 +162,13 @@ pub(super) fn control_groups(facts: &HostFacts) -> Outcome {
                 .find_map(|name| Some(format!("{name}={}", facts.kernel.parameter(name).last()?)));
             match asked {
                 Some(argument) => warn.remedy(Remedy::without_kernel_argument(facts, &argument)),
-                None => warn.remedy(Remedy::kernel_argument(facts, "systemd.unified_cgroup_hierarchy=1")),
+                None if facts.scheduling.systemd == Fact::Known(true) => {
+                    warn.remedy(Remedy::kernel_argument(facts, "systemd.unified_cgroup_hierarchy=1"))
+                }
+                None => warn.remedy(Remedy::advice(
+                    "let the host's init mount version 2 alone (`mount -t cgroup2 none /sys/fs/cgroup`); in a \
+                     container ask on its host",
+                )),
             }
         }
         (CgroupVersion::V2, Fact::Known(false)) => {

@@ -228,6 +228,18 @@ fn a_split_core_is_made_whole_by_the_remedy() {
 }
 
 #[test]
+fn flags_of_isolcpus_stay_when_its_list_is_mended() {
+    let outcome = outcome("performance-isolated-cpus-run", |host| {
+        write(host, "/proc/cmdline", "isolcpus=managed_irq,domain,4-15");
+    });
+    let text = &outcome.remedy[0].text;
+    assert!(
+        text.starts_with("replace `isolcpus=managed_irq,domain,4-15` by `isolcpus=managed_irq,domain,4-7`"),
+        "{text}"
+    );
+}
+
+#[test]
 fn mitigations_switched_off_are_the_cause_and_going_back_is_the_remedy() {
     let outcome = outcome("performance-vulnerabilities", |host| {
         write(host, "/proc/cmdline", "mitigations=off");

@@ -58,9 +58,13 @@ pub const FEATURES_ECX_HYPERVISOR: u32 = 1 << 31;
 /// CPUID.80000001h:ECX: Secure Virtual Machine.
 pub const EXTENDED_ECX_SVM: u32 = 1 << 2;
 /// CPUID.80000001h:EDX: pages of 1 GiB.
-pub const EXTENDED_EDX_PAGE_1GB: u32 = 1 << 26;
+pub const EXTENDED_EDX_1GIB_PAGES: u32 = 1 << 26;
 /// CPUID.8000000Ah:EDX: nested paging.
 pub const SVM_EDX_NPT: u32 = 1 << 0;
+/// CPUID.8000000Ah:EDX: advanced virtual interrupt controller.
+pub const SVM_EDX_AVIC: u32 = 1 << 13;
+/// CPUID.8000000Ah:EDX: the same for guests in x2APIC mode.
+pub const SVM_EDX_X2AVIC: u32 = 1 << 18;
 
 /// What one leaf returns.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]

@@ -2,7 +2,8 @@
 
 use serde::Serialize;
 
-use super::{CpuInfo, first_known};
+use super::first_known;
+use super::info::CpuInfo;
 use crate::host::fact::Fact;
 use crate::host::parse;
 use crate::host::source::{CpuidLeaf, Source};

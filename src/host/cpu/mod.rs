@@ -5,9 +5,12 @@
 //! when firmware switched the extension off (Linux: arch/x86/kernel/cpu/feat_ctl.c, amd.c). The registers in which
 //! firmware does that say so directly, to root.
 
+mod abilities;
 mod hypervisor;
+mod info;
+mod registers;
 #[cfg(test)]
-mod tests;
+pub(in crate::host) mod tests;
 mod virtualization;
 
 use serde::Serialize;
@@ -17,11 +20,13 @@ use crate::host::kernel::Kernel;
 use crate::host::parse;
 use crate::host::source::{CpuidLeaf, Source};
 use crate::spec::cpuid;
+use info::{CPUINFO, CpuInfo};
 
+pub use abilities::{Abilities, Ability};
 pub use hypervisor::Hypervisor;
+pub use info::Difference;
+pub use registers::{FeatureControl, VmCr};
 pub use virtualization::{Extension, Reason, Virtualization};
-
-const CPUINFO: &str = "/proc/cpuinfo";
 
 /// The processor.
 #[derive(Debug, Clone, Serialize)]
@@ -36,42 +41,24 @@ pub struct Cpu {
     pub model: Fact<u32>,
     /// Stepping.
     pub stepping: Fact<u32>,
+    /// Revision of the microcode that the first CPU runs.
+    pub microcode_revision: Fact<u32>,
     /// CPUs that run.
     pub online: Fact<u32>,
+    /// CPUs that share a core.
+    pub threads_per_core: Fact<u32>,
+    /// In what CPUs are not like the first one; none where all agree.
+    pub differences: Fact<Vec<Difference>>,
+    /// Width of a physical address.
+    pub physical_address_bits: Fact<u8>,
+    /// Width of a linear address.
+    pub linear_address_bits: Fact<u8>,
+    /// Whether it has pages of 1 GiB.
+    pub gigabyte_pages: Fact<bool>,
     /// Hardware virtualization.
     pub virtualization: Virtualization,
     /// What we run under.
     pub hypervisor: Hypervisor,
-}
-
-/// The lines of the first processor in `/proc/cpuinfo`.
-struct CpuInfo(Fact<String>);
-
-impl CpuInfo {
-    fn read(source: &dyn Source) -> Self {
-        Self(source.text(CPUINFO))
-    }
-
-    fn value(&self, key: &str) -> Fact<String> {
-        self.0.as_ref().and_then(|text| {
-            let mut lines = text.lines().take_while(|line| !line.is_empty());
-            let value = lines.find_map(|line| {
-                let (name, value) = line.split_once(':')?;
-                (name.trim_end() == key).then(|| value.trim().to_owned())
-            });
-            value.map_or(Fact::NotPresent, Fact::Known)
-        })
-    }
-
-    /// Whether the flag is there; unknown without a line of flags.
-    fn flag(&self, flag: &str) -> Fact<bool> {
-        match self.value("flags") {
-            Fact::NotPresent => {
-                Fact::Unreadable { source: CPUINFO.to_owned(), reason: "it has no line of flags".to_owned() }
-            }
-            flags => flags.map(|flags| flags.split_ascii_whitespace().any(|word| word == flag)),
-        }
-    }
 }
 
 /// A leaf, if the processor's `highest` leaf of its range says that there is one. Out of range processors of Intel
@@ -91,18 +78,19 @@ pub(super) fn collect(source: &dyn Source, kernel: &Kernel) -> Cpu {
     let vendor = source.cpuid(cpuid::LEAF_VENDOR, 0).map(|leaf| leaf.vendor());
     let hypervisor = Hypervisor::collect(source, &features, &info);
     let vendor = parse::required(first_known(vendor, || info.value("vendor_id")), "CPUID 0x0");
-    let decimal = |key: &str| {
-        info.value(key).parse(CPUINFO, |text| text.parse().map_err(|_| format!("`{key}` is not a number")))
-    };
+    let widths = address_widths(source, &info);
     Cpu {
         name: first_known(name(source), || info.value("model name")),
-        family: first_known(numbers.as_ref().map(|numbers| numbers.0), || decimal("cpu family")),
-        model: first_known(numbers.as_ref().map(|numbers| numbers.1), || decimal("model")),
-        stepping: first_known(numbers.as_ref().map(|numbers| numbers.2), || decimal("stepping")),
-        online: parse::required(info.0.as_ref(), CPUINFO).map(|text| {
-            let count = text.lines().filter(|line| line.starts_with("processor")).count();
-            u32::try_from(count).unwrap_or(u32::MAX)
-        }),
+        family: first_known(numbers.as_ref().map(|numbers| numbers.0), || info.number("cpu family")),
+        model: first_known(numbers.as_ref().map(|numbers| numbers.1), || info.number("model")),
+        stepping: first_known(numbers.as_ref().map(|numbers| numbers.2), || info.number("stepping")),
+        microcode_revision: microcode(&info),
+        online: parse::required(info.count(), CPUINFO),
+        threads_per_core: threads_per_core(&info),
+        differences: parse::required(info.differences(), CPUINFO),
+        physical_address_bits: widths.as_ref().map(|widths| widths.0),
+        linear_address_bits: widths.map(|widths| widths.1),
+        gigabyte_pages: gigabyte_pages(source, &info),
         virtualization: Virtualization::collect(source, kernel, &vendor, &hypervisor, &info),
         vendor,
         hypervisor,
@@ -129,4 +117,41 @@ fn name(source: &dyn Source) -> Fact<String> {
         }
     }
     Fact::Known(name.split_ascii_whitespace().collect::<Vec<_>>().join(" "))
+}
+
+/// The revision of the microcode, which the kernel prints in hexadecimal; absent where it has no driver for it.
+fn microcode(info: &CpuInfo) -> Fact<u32> {
+    info.value("microcode").parse(CPUINFO, |text| {
+        let digits = text.strip_prefix("0x").unwrap_or(&text);
+        u32::from_str_radix(digits, 16).map_err(|_| "`microcode` is not a number")
+    })
+}
+
+/// CPUs of a package by its cores; absent where the kernel does not tell of packages.
+fn threads_per_core(info: &CpuInfo) -> Fact<u32> {
+    info.number("siblings").and_then(|siblings| {
+        let cores = info.number("cpu cores");
+        cores.and_then(|cores| siblings.checked_div(cores).map_or(Fact::NotPresent, Fact::Known))
+    })
+}
+
+/// Bits of physical and of linear addresses.
+fn address_widths(source: &dyn Source, info: &CpuInfo) -> Fact<(u8, u8)> {
+    let by_cpuid = leaf_below(source, cpuid::LEAF_EXTENDED, cpuid::LEAF_ADDRESS_SIZES).map(|leaf| {
+        let [physical, linear, ..] = leaf.eax.to_le_bytes();
+        (physical, linear)
+    });
+    first_known(by_cpuid, || {
+        info.value("address sizes").parse(CPUINFO, |text| {
+            let mut numbers = text.split(|c: char| !c.is_ascii_digit()).filter(|word| !word.is_empty());
+            let mut bits = || numbers.next().and_then(|digits| digits.parse().ok());
+            bits().zip(bits()).ok_or("`address sizes` has no two numbers")
+        })
+    })
+}
+
+fn gigabyte_pages(source: &dyn Source, info: &CpuInfo) -> Fact<bool> {
+    let by_cpuid = leaf_below(source, cpuid::LEAF_EXTENDED, cpuid::LEAF_EXTENDED_FEATURES)
+        .map(|leaf| leaf.edx & cpuid::EXTENDED_EDX_1GIB_PAGES != 0);
+    first_known(by_cpuid, || info.flag("pdpe1gb"))
 }

@@ -1,22 +1,19 @@
-//! The verdict on the extension, and KVM's above it, for each way in which they come about.
+//! The verdict on the extension, for each way in which it comes about.
 
 use super::*;
 use crate::host::collect as collect_host;
-use crate::host::kvm::Backing;
-use crate::host::source::KvmAnswer;
 use crate::host::source::answers::{Answer, MsrEntry, Refusal};
 use crate::host::source::fake::{Entry, FakeHost};
 
-const INTEL: [u32; 4] = [0x16, 0x756E_6547, 0x6C65_746E, 0x4965_6E69];
-const AMD: [u32; 4] = [0x10, 0x6874_7541, 0x444D_4163, 0x6974_6E65];
-const VMX: u32 = cpuid::FEATURES_ECX_VMX;
-const SVM: u32 = cpuid::EXTENDED_ECX_SVM;
-const GUEST: u32 = cpuid::FEATURES_ECX_HYPERVISOR;
-const WORKS: Answer<KvmAnswer> = Answer::Given(KvmAnswer { api_version: 12, creates_vm: true });
+pub(in crate::host) const INTEL: [u32; 4] = [0x16, 0x756E_6547, 0x6C65_746E, 0x4965_6E69];
+pub(in crate::host) const AMD: [u32; 4] = [0x10, 0x6874_7541, 0x444D_4163, 0x6974_6E65];
+pub(in crate::host) const VMX: u32 = cpuid::FEATURES_ECX_VMX;
+pub(in crate::host) const SVM: u32 = cpuid::EXTENDED_ECX_SVM;
+pub(in crate::host) const GUEST: u32 = cpuid::FEATURES_ECX_HYPERVISOR;
 
 /// A host whose processor answers `vendor`, leaf 1 ECX `features`, leaf 80000001h ECX `extended`, and whose kernel
 /// shows `flags`.
-fn host(vendor: [u32; 4], features: u32, extended: u32, flags: &str) -> FakeHost {
+pub(in crate::host) fn host(vendor: [u32; 4], features: u32, extended: u32, flags: &str) -> FakeHost {
     let host = FakeHost::new(&[
         ("/proc/cpuinfo", Entry::Text(&format!("processor\t: 0\nflags\t\t: fpu {flags}\n\nprocessor\t: 1"))),
         ("/proc/cmdline", Entry::Text("quiet")),
@@ -76,6 +73,9 @@ fn the_command_line_can_take_the_flag_away() {
 fn silicon_that_lacks_it_differs_from_a_hypervisor_that_hides_it() {
     assert_eq!(verdict(&host(INTEL, 0, 0, "")), (Some(false), Some(false), Reason::NotInHardware));
     assert_eq!(verdict(&host(AMD, GUEST, 0, "")), (None, Some(false), Reason::HiddenByHypervisor));
+    let either = FakeHost::new(&[("/proc/cpuinfo", Entry::Text("vendor_id\t: AuthenticAMD"))]);
+    either.answer_cpuid(&[(0x8000_0000, [0x8000_0008, 0, 0, 0]), (0x8000_0001, [0; 4])]);
+    assert_eq!(verdict(&either), (Some(false), Some(false), Reason::Unknown));
 }
 
 #[test]
@@ -126,51 +126,41 @@ fn the_hypervisor_is_named_by_its_signature_else_by_the_firmware() {
     );
 }
 
-/// What stands behind KVM, whether it is usable, and why.
-fn kvm(host: &FakeHost) -> (Option<bool>, Option<Backing>, Reason) {
-    let kvm = collect_host(&host.source()).kvm;
-    (kvm.usable.known().copied(), kvm.backing.known().copied(), kvm.reason)
+#[test]
+fn what_may_not_be_seen_is_no_permission() {
+    let denied = collect_host(&host(AMD, 0, SVM, "svm").source_without(&["/proc/cpuinfo"]));
+    let Virtualization { usable, reason, .. } = denied.cpu.virtualization;
+    assert!(usable.is_unread());
+    assert_eq!(reason, Reason::NoPermission);
 }
 
 #[test]
-fn kvm_without_the_extension_is_software() {
-    let real = host(AMD, 0, SVM, "svm");
-    let software = host(AMD, GUEST, 0, "");
-    for host in [&real, &software] {
-        host.answer_kvm(WORKS);
-    }
-    assert_eq!(kvm(&real), (Some(true), Some(Backing::Hardware), Reason::Ok));
-    assert_eq!(kvm(&software), (Some(true), Some(Backing::Software), Reason::SoftwareOnly));
+fn the_registers_of_firmware_are_told_where_they_can_be_read() {
+    let intel = host(INTEL, VMX, 0, "vmx");
+    intel.answer(|answers| {
+        answers.msr.push(MsrEntry { cpu: 0, register: 0x3A, value: Answer::Given(0x5) });
+    });
+    let virtualization = collect_host(&intel.source()).cpu.virtualization;
+    let control = virtualization.feature_control.known().unwrap();
+    assert!(control.locked && control.vmx_outside_smx && !control.vmx_inside_smx);
+    assert_eq!(
+        (virtualization.off_by_register, virtualization.vm_cr),
+        (Fact::Known(false), Fact::NotPresent)
+    );
+    assert_eq!(collect_host(&host(AMD, 0, SVM, "svm").source()).cpu.virtualization.vm_cr, Fact::NotPresent);
 }
 
 #[test]
-fn the_module_that_does_without_hardware_is_software_on_any_processor() {
-    let host = host(AMD, 0, SVM, "svm");
-    host.answer_kvm(WORKS);
-    host.add(&[("/sys/module/kvm_pvm", Entry::Directory)]);
-    assert_eq!(kvm(&host), (Some(true), Some(Backing::Software), Reason::SoftwareOnly));
-}
+fn widths_threads_and_microcode_come_from_cpuid_or_else_from_the_kernel() {
+    let text = "processor\t: 0\nmicrocode\t: 0xa0011d5\nsiblings\t: 16\ncpu cores\t: 8\nflags\t: \
+                pdpe1gb\naddress sizes\t: 43 bits physical, 48 bits virtual";
+    let tree = FakeHost::new(&[("/proc/cpuinfo", Entry::Text(text))]);
+    let cpu = collect_host(&tree.source()).cpu;
+    assert_eq!((cpu.microcode_revision, cpu.threads_per_core), (Fact::Known(0x0A00_11D5), Fact::Known(2)));
+    assert_eq!((cpu.physical_address_bits, cpu.linear_address_bits), (Fact::Known(43), Fact::Known(48)));
+    assert_eq!((cpu.gigabyte_pages, cpu.differences), (Fact::Known(true), Fact::Known(Vec::new())));
 
-#[test]
-fn a_missing_device_has_the_cause_nearest_to_the_hardware() {
-    assert_eq!(kvm(&host(INTEL, 0, 0, "")), (Some(false), None, Reason::NotInHardware));
-    let capable = host(INTEL, VMX, 0, "vmx");
-    assert_eq!(kvm(&capable), (Some(false), None, Reason::NoDriver));
-    capable.add(&[("/sys/module/kvm_intel", Entry::Directory)]);
-    assert_eq!(kvm(&capable), (Some(false), None, Reason::NoPermission));
-}
-
-#[test]
-fn a_device_that_may_not_be_opened_is_unknown_and_not_unusable() {
-    let host = host(INTEL, VMX, 0, "vmx");
-    let denied = collect_host(&host.source_without(&["/dev/kvm"])).kvm;
-    assert!(matches!(denied.usable, Fact::Denied { .. }));
-    assert_eq!(denied.reason, Reason::NoPermission);
-}
-
-#[test]
-fn an_interface_of_another_version_is_not_usable() {
-    let host = host(INTEL, VMX, 0, "vmx");
-    host.answer_kvm(Answer::Given(KvmAnswer { api_version: 11, creates_vm: true }));
-    assert_eq!(kvm(&host), (Some(false), None, Reason::Unknown));
+    tree.answer_cpuid(&[(0x8000_0000, [0x8000_0008, 0, 0, 0]), (0x8000_0008, [0x3930, 0, 0, 0])]);
+    let cpu = collect_host(&tree.source()).cpu;
+    assert_eq!((cpu.physical_address_bits, cpu.linear_address_bits), (Fact::Known(48), Fact::Known(57)));
 }

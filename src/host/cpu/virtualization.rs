@@ -2,11 +2,14 @@
 
 use serde::Serialize;
 
-use super::{CPUINFO, CpuInfo, Hypervisor, leaf_below};
+use super::abilities::{self, Abilities};
+use super::info::{CPUINFO, CpuInfo};
+use super::registers::{self, FeatureControl, VmCr};
+use super::{Hypervisor, leaf_below};
 use crate::host::fact::Fact;
 use crate::host::kernel::Kernel;
 use crate::host::source::Source;
-use crate::spec::{cpuid, msr};
+use crate::spec::cpuid;
 
 /// Hardware virtualization of the processor.
 #[derive(Debug, Clone, Serialize)]
@@ -19,6 +22,12 @@ pub struct Virtualization {
     pub offered_by_kernel: Fact<bool>,
     /// Whether firmware switched it off, by the register that does it; absent where that register cannot be read.
     pub off_by_register: Fact<bool>,
+    /// That register of Intel; absent where it cannot be read.
+    pub feature_control: Fact<FeatureControl>,
+    /// That register of AMD; absent where it cannot be read.
+    pub vm_cr: Fact<VmCr>,
+    /// What it can do; all absent where the processor is not known to have it.
+    pub abilities: Abilities,
     /// Whether it can be used.
     pub usable: Fact<bool>,
     /// Why, or why not.
@@ -56,8 +65,18 @@ impl Extension {
         }
     }
 
+    /// The module by which KVM uses it.
+    #[must_use]
+    pub const fn module(self) -> &'static str {
+        match self {
+            Self::Vmx => "kvm_intel",
+            Self::Svm => "kvm_amd",
+        }
+    }
+
     /// The CPUID leaf and the bit of ECX in which a processor announces it.
-    const fn bit(self) -> (u32, u32) {
+    #[must_use]
+    pub const fn bit(self) -> (u32, u32) {
         match self {
             Self::Vmx => (cpuid::LEAF_FEATURES, cpuid::FEATURES_ECX_VMX),
             Self::Svm => (cpuid::LEAF_EXTENDED_FEATURES, cpuid::EXTENDED_ECX_SVM),
@@ -114,7 +133,14 @@ impl Virtualization {
         let Some(extension) = extension else { return no_extension(vendor) };
         let announced = announced(source, extension);
         let offered_by_kernel = info.flag(extension.flag());
-        let off_by_register = off_by_register(source, extension);
+        let feature_control = registers::feature_control(source, extension);
+        let vm_cr = registers::vm_cr(source, extension);
+        let off_by_register = match extension {
+            Extension::Vmx => {
+                feature_control.as_ref().map(|register| register.locked && !register.vmx_outside_smx)
+            }
+            Extension::Svm => vm_cr.as_ref().map(|register| register.svm_disabled),
+        };
         let in_silicon = match (&announced, &hypervisor.present) {
             (Fact::Known(false), Fact::Known(true)) => Fact::Unreadable {
                 source: format!("CPUID {:#x}", extension.bit().0),
@@ -126,6 +152,10 @@ impl Virtualization {
             }
             _ => announced.clone(),
         };
+        let abilities = match in_silicon {
+            Fact::Known(true) => abilities::collect(source, extension, info),
+            _ => Abilities::default(),
+        };
         let evidence =
             Evidence { extension, kernel, announced, hypervisor, offered_by_kernel, off_by_register };
         let (usable, reason, explanation) = evidence.judge(source);
@@ -135,6 +165,9 @@ impl Virtualization {
             in_silicon,
             offered_by_kernel,
             off_by_register,
+            feature_control,
+            vm_cr,
+            abilities,
             usable,
             reason,
             explanation,
@@ -157,11 +190,19 @@ fn no_extension(vendor: &Fact<String>) -> Virtualization {
         extension: None,
         offered_by_kernel: in_silicon.clone(),
         off_by_register: Fact::NotPresent,
+        feature_control: Fact::NotPresent,
+        vm_cr: Fact::NotPresent,
+        abilities: Abilities::default(),
         usable: in_silicon.clone(),
         in_silicon,
-        reason: Reason::Unknown,
+        reason: unseen(vendor),
         explanation,
     }
+}
+
+/// The reason that goes with what could not be seen.
+fn unseen<T>(fact: &Fact<T>) -> Reason {
+    if matches!(fact, Fact::Denied { .. }) { Reason::NoPermission } else { Reason::Unknown }
 }
 
 /// Whether CPUID announces the extension.
@@ -174,17 +215,6 @@ fn announced(source: &dyn Source, extension: Extension) -> Fact<bool> {
         Fact::NotPresent if source.cpuid(highest, 0).known().is_some() => Fact::Known(false),
         unread => unread.map(|_| false),
     }
-}
-
-/// Whether the register of firmware says that the extension is off. Few users may read it; that is no gap to tell of.
-fn off_by_register(source: &dyn Source, extension: Extension) -> Fact<bool> {
-    let off = match extension {
-        Extension::Vmx => source
-            .msr(0, msr::IA32_FEATURE_CONTROL)
-            .map(|value| value & msr::FEATURE_CONTROL_LOCKED != 0 && value & msr::FEATURE_CONTROL_VMX == 0),
-        Extension::Svm => source.msr(0, msr::VM_CR).map(|value| value & msr::VM_CR_SVMDIS != 0),
-    };
-    if off.is_unread() { Fact::NotPresent } else { off }
 }
 
 /// What is known about the extension, before it is put together.
@@ -212,6 +242,10 @@ impl Evidence<'_> {
                     "{title} is not shown to this virtual machine ({cpuid} is 0, and a hypervisor answers CPUID)"
                 ),
             ),
+            (Fact::Known(false), _) if self.hypervisor.present.is_unread() => no(
+                Reason::Unknown,
+                format!("{title} is not there ({cpuid} is 0); whether a hypervisor hides it cannot be told"),
+            ),
             (Fact::Known(false), _) => {
                 no(Reason::NotInHardware, format!("this processor has no {title} ({cpuid} is 0)"))
             }
@@ -225,12 +259,13 @@ impl Evidence<'_> {
             (Fact::Known(true), Fact::Known(false)) => self.announced_and_not_offered(source, &cpuid),
             (Fact::Known(true), unread) => (
                 unread.as_ref().map(|_| false),
-                Reason::Unknown,
+                unseen(unread),
                 format!("the processor has {title}; what the kernel offers of it cannot be read"),
             ),
             (unread, offered) => {
                 let unread = if offered.is_unread() { offered.clone() } else { unread.clone() };
-                (unread, Reason::Unknown, format!("whether the processor has {title} cannot be read"))
+                let reason = unseen(&unread);
+                (unread, reason, format!("whether the processor has {title} cannot be read"))
             }
         }
     }

@@ -93,7 +93,7 @@ fn gibibyte_pages(source: &dyn Source) -> Fact<bool> {
             return Fact::Known(false);
         }
         let features = source.cpuid(cpuid::LEAF_EXTENDED_FEATURES, 0);
-        features.map(|leaf| leaf.edx & cpuid::EXTENDED_EDX_PAGE_1GB != 0)
+        features.map(|leaf| leaf.edx & cpuid::EXTENDED_EDX_1GIB_PAGES != 0)
     })
 }
 

@@ -16,9 +16,13 @@ pub struct KvmReply {
 /// Opens /dev/kvm and asks it.
 ///
 /// # Errors
-/// /dev/kvm cannot be opened.
+/// /dev/kvm cannot be opened. Where the node is there and no driver behind it, as on hosts whose device manager makes nodes
+/// for modules that may come later, that is [`io::ErrorKind::NotFound`].
 pub fn ask() -> io::Result<KvmReply> {
-    let kvm = Kvm::new()?;
+    let kvm = Kvm::new().map_err(|error| match error.errno() {
+        libc::ENODEV | libc::ENXIO => io::ErrorKind::NotFound.into(),
+        _ => io::Error::from(error),
+    })?;
     Ok(KvmReply {
         api_version: kvm.get_api_version(),
         create_vm: kvm.create_vm().map(drop).map_err(Into::into),

@@ -11,7 +11,7 @@ use nix::unistd::{AccessFlags, faccessat};
 
 use super::{
     CpuidLeaf, DeviceNode, Fact, KvmAnswer, Route, Source, VfLink, VfLinks, fact_of_error,
-    is_told_of_the_log, msr_name, read_to_limit, reason_of,
+    is_told_of_the_log, msr_name, read_to_limit,
 };
 use crate::sys;
 use crate::sys::child::ChildError;
@@ -79,14 +79,11 @@ impl Source for LiveSource {
 
     fn kvm(&self) -> Fact<KvmAnswer> {
         match sys::kvm_query::ask() {
-            Ok(reply) => match reply.create_vm {
-                Ok(()) => Fact::Known(KvmAnswer { api_version: reply.api_version, creates_vm: true }),
-                Err(error) if error.kind() == io::ErrorKind::ResourceBusy => Fact::Unreadable {
-                    source: KVM.to_owned(),
-                    reason: format!("{}: another hypervisor holds the CPU's extension", reason_of(&error)),
-                },
-                Err(_) => Fact::Known(KvmAnswer { api_version: reply.api_version, creates_vm: false }),
-            },
+            Ok(reply) => Fact::Known(KvmAnswer {
+                api_version: reply.api_version,
+                creates_vm: reply.create_vm.is_ok(),
+                busy: reply.create_vm.is_err_and(|error| error.kind() == io::ErrorKind::ResourceBusy),
+            }),
             Err(error) => fact_of_error(KVM, &error),
         }
     }

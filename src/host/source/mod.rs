@@ -44,6 +44,9 @@ pub struct KvmAnswer {
     pub api_version: i32,
     /// Whether KVM_CREATE_VM succeeded.
     pub creates_vm: bool,
+    /// Whether it failed because another hypervisor holds the processor's extension.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub busy: bool,
 }
 
 /// A device node: who owns it, and whether this user may open it.

@@ -24,6 +24,7 @@ const SCHEMA_VERSION: u32 = 1;
 Examples:
   thruway probe                                   this host, as a table
   thruway probe cpu iommu                         two areas of it
+  thruway probe kvm --measure                     whether KVM runs guests in hardware, measured
   thruway probe --format json | jq .data.unread   what could not be read, and why
   thruway probe --root host.tar.gz                another host, by its capture
   thruway probe --diff before.tar.gz              what a BIOS update or a moved card has changed
@@ -36,6 +37,9 @@ pub(crate) struct Args {
     /// Show what has changed since this capture was made; ends with 1 if something has
     #[arg(long, value_name = "FILE|DIR", conflicts_with = "areas")]
     diff: Option<PathBuf>,
+    /// Measure KVM with a small guest, for less than half a second: is there hardware behind it?
+    #[arg(long, conflicts_with = "diff")]
+    measure: bool,
     #[command(flatten)]
     root: RootArgs,
     #[command(flatten)]
@@ -55,19 +59,32 @@ pub(crate) fn run(args: &Args, context: &Context) -> CliResult {
     if let Some(before) = &args.diff {
         return diff(args, before, context);
     }
-    let facts = args.root.facts(context)?;
+    if args.measure && !args.root.is_live() {
+        return Err(Failure::new(
+            Exit::Usage,
+            "--measure runs a guest on this host, and --root names another one",
+        ));
+    }
+    let mut facts = args.root.facts(context)?;
+    let mut areas = args.areas.clone();
+    if args.measure {
+        progress::shown(context, "measuring KVM with a small guest", || facts.kvm.measure());
+        if !areas.is_empty() && !areas.contains(&Area::Kvm) {
+            areas.push(Area::Kvm);
+        }
+    }
     let probe = Probe { verdicts: check::verdicts(&facts), facts };
-    if args.areas.is_empty() {
-        print(args, &probe, &probe, context)?;
+    let format = args.format.format;
+    if areas.is_empty() {
+        print(format, &areas, &probe, &probe, context)?;
     } else {
         let mut chosen = serde_json::to_value(&probe).or_exit(Exit::VmmFault)?;
-        area::keep(&mut chosen, &args.areas);
-        print(args, &probe, &chosen, context)?;
+        area::keep(&mut chosen, &areas);
+        print(format, &areas, &probe, &chosen, context)?;
     }
     Ok(Exit::Ok.into())
 }
 
-/// Prints `data`, which is what of `probe` was asked for.
 /// Compares the host with what it was. A capture with placeholders is compared with what the host's own would hold.
 fn diff(args: &Args, before: &Path, context: &Context) -> CliResult {
     let before = source::open(before)?;
@@ -86,12 +103,19 @@ fn diff(args: &Args, before: &Path, context: &Context) -> CliResult {
     Ok(if found.is_empty() { Exit::Ok } else { Exit::No }.into())
 }
 
-fn print(args: &Args, probe: &Probe, data: &impl Serialize, context: &Context) -> Result<(), Failure> {
-    let text = match args.format.format {
+/// Prints `data`, which is what of `probe` was asked for.
+fn print(
+    format: Format,
+    areas: &[Area],
+    probe: &Probe,
+    data: &impl Serialize,
+    context: &Context,
+) -> Result<(), Failure> {
+    let text = match format {
         Format::Table => {
             let (_, unread) = report::document::split(data).or_exit(Exit::VmmFault)?;
             let Probe { verdicts, facts } = probe;
-            let view = View { facts, verdicts, unread: &unread, areas: &args.areas };
+            let view = View { facts, verdicts, unread: &unread, areas };
             facts::render(view, table::terminal_width())
         }
         format => document(format, SCHEMA, SCHEMA_VERSION, data)?.unwrap_or_default(),

@@ -17,6 +17,11 @@ pub(crate) struct RootArgs {
 }
 
 impl RootArgs {
+    /// Whether it is the host that we run on.
+    pub(crate) fn is_live(&self) -> bool {
+        self.root.is_none()
+    }
+
     /// The host that the user named: the one that we run on, unless `--root` says otherwise.
     ///
     /// # Errors

@@ -5,6 +5,7 @@ pub mod cpuid;
 pub mod event;
 pub mod kernel_log;
 pub mod kvm;
+pub mod kvm_measure;
 pub mod kvm_query;
 pub mod lock;
 pub mod mmap;

@@ -206,6 +206,13 @@ fn a_root_that_is_no_host_is_wrong_usage() {
 }
 
 #[test]
+fn measuring_another_host_is_wrong_usage() {
+    let run = Host::new("software-kvm").ask(80, &["probe", "kvm", "--measure"]);
+    assert_eq!((run.code, run.stdout.as_str()), (Some(2), ""));
+    assert!(run.stderr.contains("--measure runs a guest on this host"), "{}", run.stderr);
+}
+
+#[test]
 fn an_empty_root_is_unknown_and_not_a_failure() {
     let directory = tempfile::tempdir().unwrap();
     let run = run(program().args(["probe", "--format", "json", "--root"]).arg(directory.path()), b"");

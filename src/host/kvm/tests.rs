@@ -90,3 +90,23 @@ fn a_module_that_the_command_line_keeps_out_is_off_in_the_kernel() {
         assert_eq!(kvm(&host), (Some(false), None, Reason::OffInKernel), "{argument}");
     }
 }
+
+#[test]
+fn what_is_measured_outweighs_what_the_processor_promises() {
+    let real = host(AMD, 0, SVM, "svm");
+    real.answer_kvm(WORKS);
+    let mut kvm = collect_host(&real.source()).kvm;
+    let measured = |backing| {
+        Fact::Known(Measured {
+            exits_per_second: 1,
+            guest_instructions_per_second: 1,
+            host_instructions_per_second: 1,
+            backing,
+        })
+    };
+    let promised = kvm.explanation.clone();
+    kvm.take(measured(Backing::Hardware));
+    assert_eq!((kvm.reason, kvm.explanation.as_str()), (Reason::Ok, promised.as_str()));
+    kvm.take(measured(Backing::Software));
+    assert_eq!((kvm.reason, kvm.backing), (Reason::SoftwareOnly, Fact::Known(Backing::Software)));
+}

@@ -7,6 +7,9 @@ use serde::Serialize;
 use super::outcome::Evidence;
 use crate::host::HostFacts;
 use crate::host::cpu::Reason;
+use crate::host::fact::Fact;
+
+const KVM: &str = "/dev/kvm";
 
 /// `data.verdicts` of `probe` and `doctor`.
 #[derive(Debug, Clone, Serialize)]
@@ -49,5 +52,13 @@ pub fn verdicts(facts: &HostFacts) -> Verdicts {
 
 fn kvm(facts: &HostFacts) -> Verdict {
     let kvm = &facts.kvm;
-    Verdict::new(kvm.usable.known().copied(), kvm.reason, kvm.explanation.clone())
+    let verdict = Verdict::new(kvm.usable.known().copied(), kvm.reason, kvm.explanation.clone());
+    let mut verdict = match &kvm.api_version {
+        Fact::Known(version) => verdict.evidence(KVM, format!("opened, version {version} of the interface")),
+        Fact::NotPresent => verdict.evidence(KVM, "not there"),
+        Fact::Denied { source } => verdict.evidence(source, "permission denied"),
+        Fact::Unreadable { source, reason } => verdict.evidence(source, reason),
+    };
+    verdict.evidence.extend(super::cpu::evidence(facts));
+    verdict
 }

@@ -30,6 +30,7 @@
 //! and passes. With `THRUWAY_TEST_LAB=required`, as `tests/run` sets it, that is a failure.
 
 mod hardware;
+mod kvm;
 mod matrix;
 mod process;
 mod road;

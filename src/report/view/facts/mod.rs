@@ -6,6 +6,7 @@
 //! A file with `pub(super) fn show(text: &mut Text, facts: &HostFacts)`, and a line in [`SECTIONS`].
 
 mod cpu;
+mod firmware;
 mod functions;
 mod groups;
 mod interrupts;
@@ -42,8 +43,9 @@ use crate::spec::pci::PciAddress;
 type Show = fn(&mut Text, &HostFacts);
 
 /// The sections in their order, each with the area that it belongs to: nearest to the hardware first.
-const SECTIONS: [(Area, Show); 15] = [
+const SECTIONS: [(Area, Show); 16] = [
     (Area::Cpu, cpu::show),
+    (Area::Firmware, firmware::show),
     (Area::Kernel, kernel::show),
     (Area::Kvm, kvm::show),
     (Area::Topology, topology::show),

@@ -4,6 +4,7 @@
 //! capability layout or an identifier stands here once, with the document and section it comes from.
 
 pub mod acpi;
+pub mod acs;
 pub mod amdvi;
 pub mod cpu_list;
 pub mod cpuid;
@@ -12,6 +13,7 @@ pub mod ivrs;
 pub mod msr;
 pub mod pci;
 pub mod pcie;
+pub mod port;
 pub mod scsi;
 pub mod sdt;
 pub(crate) mod spelling;

@@ -7,7 +7,9 @@ mod abilities;
 mod bars;
 pub mod config;
 mod framebuffer;
+pub mod hierarchy;
 mod names;
+pub mod ports;
 mod resets;
 #[cfg(test)]
 mod tests;
@@ -24,6 +26,7 @@ use crate::host::usage::Usage;
 use crate::spec::pci::{ClassCode, PciAddress};
 use config::ConfigSpace;
 use names::Names;
+use ports::Ports;
 
 pub use abilities::{Abilities, Aer, Link, Pasid, ResizableBar, Switch, Vectors};
 pub use bars::{Bar, BarKind};
@@ -88,6 +91,9 @@ pub struct PciDevice {
     /// What its configuration space says.
     #[serde(flatten)]
     pub config: ConfigSpace,
+    /// What it is as a port or behind one.
+    #[serde(flatten)]
+    pub ports: Ports,
     /// What on this host uses it.
     pub usage: Usage,
 }
@@ -215,12 +221,14 @@ impl Attributes<'_> {
 fn collect_one(source: &dyn Source, address: PciAddress, name: &str) -> PciDevice {
     let directory = format!("{DEVICES}/{name}");
     let names = source.list(&directory);
-    let function = Attributes { source, directory, names };
+    let function = Attributes { source, directory: directory.clone(), names };
     let link = |name: &str| function.get(name, |source, path| source.link_name(path));
     let driver = link("driver");
     // Reading the configuration space wakes a function up.
     let power_state = function.get("power_state", power_state);
-    let config = function.required("config", |name| function.get(name, |source, path| source.read(path)));
+    let place = format!("{directory}/config");
+    let bytes = function.required("config", |name| function.get(name, |source, path| source.read(path)));
+    let config = ConfigSpace::from_bytes(bytes.clone(), &place);
     PciDevice {
         address,
         vendor_id: function.required("vendor", |name| function.hex(name)),
@@ -250,10 +258,11 @@ fn collect_one(source: &dyn Source, address: PciAddress, name: &str) -> PciDevic
         bus_reset_siblings: Fact::NotPresent,
         power_state,
         d3cold_allowed: function.get("d3cold_allowed", parse::flag),
-        bars: bars::collect(&function, config.known().map(Vec::as_slice)),
+        bars: bars::collect(&function, bytes.known().map(Vec::as_slice)),
         boot_vga: function.get("boot_vga", parse::flag),
         firmware_framebuffer: Fact::NotPresent,
-        config: ConfigSpace::from_bytes(config, &format!("{}/config", function.directory)),
+        ports: Ports::read(&bytes, &config, &place),
+        config,
         usage: Usage::default(),
     }
 }

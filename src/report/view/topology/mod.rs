@@ -14,6 +14,7 @@ use serde::Serialize;
 use crate::host::HostFacts;
 use crate::host::fact::Fact;
 use crate::host::pci::PciDevice;
+use crate::host::pci::hierarchy::Hierarchy;
 use crate::report::view::facts::title;
 use crate::spec::pci::PciAddress;
 
@@ -63,10 +64,13 @@ impl Topology {
     /// The tree of the host of `facts`.
     #[must_use]
     pub fn of(facts: &HostFacts) -> Self {
-        let bridges: Vec<_> = facts.pci.functions().iter().filter_map(Bridge::of).collect();
+        let hierarchy = Hierarchy::of(facts.pci.functions());
         let mut behind = BTreeMap::<Option<PciAddress>, Vec<&PciDevice>>::new();
         for function in facts.pci.functions() {
-            behind.entry(parent(&bridges, function.address)).or_default().push(function);
+            behind
+                .entry(hierarchy.parent(function.address).map(|bridge| bridge.address))
+                .or_default()
+                .push(function);
         }
         let mut roots = BTreeMap::<(u32, u8), Vec<Node>>::new();
         for function in behind.remove(&None).unwrap_or_default() {
@@ -119,36 +123,6 @@ impl Topology {
             self.nodes().iter().filter_map(|node| node.iommu_group.known().copied()).collect();
         groups.into_iter().collect()
     }
-}
-
-/// The buses behind a bridge.
-struct Bridge {
-    address: PciAddress,
-    secondary: u8,
-    subordinate: u8,
-}
-
-impl Bridge {
-    /// `None` for what is no bridge, or whose buses cannot be told. A bus behind a bridge has a higher number than the
-    /// bus before it (PCIe 6.0, 7.5.1.3), so registers that say otherwise cannot make a loop.
-    fn of(function: &PciDevice) -> Option<Self> {
-        let (secondary, subordinate) =
-            (*function.config.secondary_bus.known()?, *function.config.subordinate_bus.known()?);
-        (secondary > function.address.bus).then_some(Self {
-            address: function.address,
-            secondary,
-            subordinate,
-        })
-    }
-}
-
-/// The bridge nearest to the function at `address`. Virtual functions may have buses beyond the bridge's secondary one.
-fn parent(bridges: &[Bridge], address: PciAddress) -> Option<PciAddress> {
-    let above = bridges.iter().filter(|bridge| {
-        bridge.address.domain == address.domain
-            && (bridge.secondary..=bridge.subordinate).contains(&address.bus)
-    });
-    above.max_by_key(|bridge| bridge.secondary).map(|bridge| bridge.address)
 }
 
 fn node(function: &PciDevice, behind: &BTreeMap<Option<PciAddress>, Vec<&PciDevice>>) -> Node {

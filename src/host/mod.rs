@@ -91,7 +91,7 @@ pub fn collect(source: &dyn Source) -> HostFacts {
     let topology = topology::collect(source);
     let interrupt_list = interrupts::list(source);
     let kvm = kvm::collect(source, &cpu, &kernel);
-    let iommu = iommu::collect(source, &pci, &kernel_log, &interrupt_list);
+    let iommu = iommu::collect(source, &pci, &kernel, &kernel_log, &interrupt_list);
     kernel::parameters::explain(&mut kernel, &cpu, &iommu, &kernel_log);
     let known = interrupts::Known { kernel: &kernel, log: &kernel_log, kvm: &kvm, iommu: &iommu };
     HostFacts {

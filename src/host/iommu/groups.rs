@@ -3,6 +3,7 @@
 use serde::Serialize;
 
 use super::GROUPS;
+use super::causes::Cause;
 use crate::host::fact::Fact;
 use crate::host::parse;
 use crate::host::pci::{Pci, PciDevice};
@@ -27,6 +28,8 @@ pub struct Group {
     pub blockers: Vec<Blocker>,
     /// Ranges of I/O addresses that the group cannot map freely.
     pub reserved_regions: Fact<Vec<ReservedRegion>>,
+    /// Why the group holds what it holds; none where a function is alone as its registers say.
+    pub causes: Vec<Cause>,
 }
 
 /// A member that keeps its group from being viable.
@@ -56,7 +59,7 @@ impl Group {
     }
 }
 
-/// Reads all groups.
+/// Reads all groups; their causes are added by [`super::causes`].
 pub(super) fn collect(source: &dyn Source, pci: &Pci) -> Fact<Vec<Group>> {
     crate::host::list_or_empty(source, GROUPS, "/sys/kernel").map(|names| {
         let mut groups: Vec<_> = names
@@ -91,6 +94,7 @@ fn group(source: &dyn Source, pci: &Pci, id: u32) -> Group {
         blockers,
         reserved_regions: parse::required(source.text(&regions), &regions)
             .parse(&regions, |text| reserved_regions(&text)),
+        causes: Vec::new(),
     }
 }
 

@@ -1,9 +1,13 @@
 //! IOMMUs: tables, units, interrupt remapping, and the groups into which units divide the functions.
 
+mod causes;
 mod faults;
 mod groups;
+pub mod isolation;
 mod modes;
 mod platform;
+pub mod prospects;
+mod quirks;
 #[cfg(test)]
 mod tests;
 mod units;
@@ -13,10 +17,14 @@ use std::collections::BTreeMap;
 use serde::Serialize;
 
 use crate::host::fact::Fact;
+use crate::host::kernel::Kernel;
 use crate::host::kernel_log::KernelLog;
 use crate::host::pci::Pci;
 use crate::host::source::Source;
 
+use isolation::Rules;
+
+pub use causes::{Cause, CauseKind, Effect, Sign};
 pub use faults::Faults;
 pub use groups::{Blocker, Group, ReservedRegion};
 pub use modes::{NO_IOMMU as NO_IOMMU_MODE, UnsafeInterrupts};
@@ -76,9 +84,19 @@ pub enum Invalidation {
 }
 
 /// Reads the IOMMUs of a host. `interrupts` is the content of `/proc/interrupts`.
-pub(super) fn collect(source: &dyn Source, pci: &Pci, log: &KernelLog, interrupts: &Fact<String>) -> Iommu {
+pub(super) fn collect(
+    source: &dyn Source,
+    pci: &Pci,
+    kernel: &Kernel,
+    log: &KernelLog,
+    interrupts: &Fact<String>,
+) -> Iommu {
     let units = super::list_or_empty(source, UNITS, "/sys/class").map(|names| units::collect(source, names));
-    let groups = groups::collect(source, pci);
+    let acpi_tables = acpi_tables(source);
+    let groups = groups::collect(source, pci).map(|mut groups| {
+        causes::add(pci, &mut groups, &Rules::of(kernel, log, &acpi_tables));
+        groups
+    });
     let dma_remapping = match (&units, &groups) {
         (Fact::Known(units), _) if units.is_empty() => Fact::Known(false),
         (Fact::Known(_), Fact::Known(groups)) => Fact::Known(groups.iter().any(|group| !group.no_iommu)),
@@ -87,7 +105,7 @@ pub(super) fn collect(source: &dyn Source, pci: &Pci, log: &KernelLog, interrupt
     };
     let default_domains = groups.as_ref().map(|groups| default_domains(groups));
     Iommu {
-        acpi_tables: acpi_tables(source),
+        acpi_tables,
         units,
         logged_units: units::logged(log),
         dma_remapping,

@@ -154,7 +154,7 @@ fn msr_name(cpu: u32, register: u32) -> String {
 
 /// Parts of kernel messages that have to do with virtualization. The rest of the log is nobody's business here, and
 /// would go into captures.
-const LOG_SUBJECTS: [&str; 23] = [
+const LOG_SUBJECTS: [&str; 22] = [
     "DMAR",
     "AMD-Vi",
     "iommu",
@@ -170,8 +170,7 @@ const LOG_SUBJECTS: [&str; 23] = [
     "SR-IOV",
     "BAR ",
     "can't reserve",
-    "PCIe ACS",
-    "ACS override",
+    "ACS",
     "Secure boot",
     "lockdown",
     "FLR",

@@ -91,7 +91,7 @@ pub enum LossKind {
 }
 
 /// What a function is, if its vendor or its class has a name.
-fn description(function: &PciDevice) -> Option<String> {
+pub(super) fn description(function: &PciDevice) -> Option<String> {
     let names: Vec<_> =
         [&function.vendor, &function.device].into_iter().flatten().map(String::as_str).collect();
     match (&function.class_name, names.is_empty()) {
@@ -178,7 +178,7 @@ fn judge_group(group: &Group, unmet: &mut Vec<String>, unknown: &mut Vec<String>
 }
 
 /// The members of the group, the function itself first; it alone, if there is no group to be read.
-fn members(facts: &HostFacts, function: &PciDevice, group: Option<&Group>) -> Vec<Member> {
+pub(super) fn members(facts: &HostFacts, function: &PciDevice, group: Option<&Group>) -> Vec<Member> {
     let own = function.address.to_string();
     let mut members = vec![member(own.clone(), Some(function), Role::Asked)];
     for name in group.and_then(|group| group.devices.known()).into_iter().flatten() {

@@ -3,7 +3,7 @@
 pub(super) use crate::host::source::fake::Entry;
 pub(super) use crate::host::source::fake::FakeHost;
 
-use super::{cpu, firmware, interrupts, iommu, kernel, kvm, memory, pci, performance, sriov, vfio};
+use super::{cpu, firmware, groups, interrupts, iommu, kernel, kvm, memory, pci, performance, sriov, vfio};
 
 /// The function that checks of functions are asked about: an ordinary endpoint behind a root port.
 pub(super) const SUBJECT: &str = "0000:01:00.0";
@@ -32,6 +32,7 @@ pub(super) fn healthy() -> FakeHost {
         firmware::tests::healthy,
         kvm::tests::healthy,
         iommu::tests::healthy,
+        groups::tests::healthy,
         pci::tests::healthy,
         sriov::tests::healthy,
         vfio::tests::healthy,
@@ -52,6 +53,7 @@ pub(super) fn all() -> impl Iterator<Item = &'static Fixture> {
         firmware::tests::FIXTURES,
         kvm::tests::FIXTURES,
         iommu::tests::FIXTURES,
+        groups::tests::FIXTURES,
         pci::tests::FIXTURES,
         sriov::tests::FIXTURES,
         vfio::tests::FIXTURES,

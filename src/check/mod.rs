@@ -14,6 +14,7 @@ mod boot_loader;
 mod cpu;
 mod diagnosis;
 mod firmware;
+pub mod groups;
 mod interrupts;
 mod iommu;
 mod kernel;
@@ -122,6 +123,7 @@ pub fn all() -> impl Iterator<Item = &'static Check> {
         firmware::CHECKS,
         kvm::CHECKS,
         iommu::CHECKS,
+        groups::CHECKS,
         pci::CHECKS,
         sriov::CHECKS,
         vfio::CHECKS,

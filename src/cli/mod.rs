@@ -38,6 +38,7 @@ mod doctor;
 pub(crate) mod failure;
 pub(crate) mod format;
 mod generate;
+mod groups;
 mod logging;
 mod new_file;
 mod plan;
@@ -106,6 +107,8 @@ enum Command {
     Probe(probe::Args),
     /// Say what is wrong with this host, why, and what to do
     Doctor(doctor::Args),
+    /// Show the IOMMU groups, why each is as it is, and what another slot would give
+    Groups(groups::Args),
     /// Draw the PCI tree with its IOMMU groups: as text, as a picture (SVG), or for Graphviz (DOT)
     Topology(topology::Args),
     /// Write one page for people: verdicts, what to do, groups, facts; for a browser
@@ -141,6 +144,7 @@ impl Command {
         match self {
             Self::Probe(args) => probe::run(args, context),
             Self::Doctor(args) => doctor::run(args, context),
+            Self::Groups(args) => groups::run(args, context),
             Self::Topology(args) => topology::run(args, context),
             Self::Report(args) => report::run(args, context),
             Self::Capture(args) => capture::run(args, context),

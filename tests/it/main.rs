@@ -24,6 +24,7 @@ mod cli;
 mod doctor;
 mod generated;
 mod golden;
+mod groups;
 mod hosts;
 mod lab;
 mod probe;

@@ -3,6 +3,7 @@
 pub mod diff;
 pub mod facts;
 pub mod findings;
+pub mod groups;
 pub mod html;
 pub mod journal;
 pub mod plan;

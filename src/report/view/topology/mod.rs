@@ -169,7 +169,7 @@ fn driver_in_words(node: &Node) -> &str {
 }
 
 /// `text`, at most `length` characters of it.
-fn shortened(text: &str, length: usize) -> String {
+pub(in crate::report) fn shortened(text: &str, length: usize) -> String {
     if text.chars().count() <= length {
         return text.to_owned();
     }

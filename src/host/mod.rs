@@ -85,6 +85,7 @@ pub fn collect(source: &dyn Source) -> HostFacts {
     let mut pci = pci::collect(source);
     usage::collect(source, &mut pci);
     sriov::add_links(source, &mut pci);
+    sriov::add_fits(&mut pci);
     let mut kernel = kernel::collect(source);
     let kernel_log = kernel_log::collect(source);
     let cpu = cpu::collect(source, &kernel);

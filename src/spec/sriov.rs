@@ -2,6 +2,7 @@
 //!
 //! PCI Express Base Specification 6.0, 9.3.3 (SR-IOV Extended Capability) and 9.2.1.2 (VF discovery).
 
+use crate::spec::pci::BAR_COUNT;
 use crate::spec::pci::walk::{read_u16, read_u32};
 
 /// Offsets from the capability's header, in bytes.
@@ -16,6 +17,7 @@ mod offset {
     pub(super) const VF_DEVICE_ID: u16 = 0x1A;
     pub(super) const SUPPORTED_PAGE_SIZES: u16 = 0x1C;
     pub(super) const SYSTEM_PAGE_SIZE: u16 = 0x20;
+    pub(super) const VF_BARS: u16 = 0x24;
 }
 
 /// The registers of the capability.
@@ -41,6 +43,8 @@ pub struct Registers {
     pub supported_page_sizes: u32,
     /// System Page Size, one bit of the same.
     pub system_page_size: u32,
+    /// VF BAR0 to VF BAR5: one address for all virtual functions each.
+    pub vf_bars: [u32; BAR_COUNT],
 }
 
 impl Registers {
@@ -49,7 +53,12 @@ impl Registers {
     pub fn read(config: &[u8], start: u16) -> Option<Self> {
         let word = |offset: u16| read_u16(config, start.checked_add(offset)?);
         let double = |offset: u16| read_u32(config, start.checked_add(offset)?);
+        let mut vf_bars = [0; BAR_COUNT];
+        for (bar, register) in (offset::VF_BARS..).step_by(4).zip(&mut vf_bars) {
+            *register = double(bar)?;
+        }
         Some(Self {
+            vf_bars,
             capabilities: double(offset::CAPABILITIES)?,
             control: word(offset::CONTROL)?,
             initial_vfs: word(offset::INITIAL_VFS)?,
@@ -61,6 +70,16 @@ impl Registers {
             supported_page_sizes: double(offset::SUPPORTED_PAGE_SIZES)?,
             system_page_size: double(offset::SYSTEM_PAGE_SIZE)?,
         })
+    }
+
+    /// Whether VF BAR `index` is there and not the upper half of the one before it: its register holds an address or the
+    /// type of one. A 32-bit BAR without an address reads as 0, like one that is not there.
+    #[must_use]
+    pub fn has_vf_bar(self, index: usize) -> bool {
+        let is_64_bit =
+            |index: usize| self.vf_bars.get(index).is_some_and(|register| register & 0b111 == 0b100);
+        let is_upper_half = (0..index).fold(false, |upper, index| !upper && is_64_bit(index));
+        !is_upper_half && self.vf_bars.get(index).is_some_and(|register| *register != 0)
     }
 
     /// VF Enable, bit 0 of the control register.
@@ -106,6 +125,8 @@ mod tests {
             (0x168, &[0x19, 0x00, 0x00, 0x00, 0x08, 0x00, 0x08, 0x00, 0x02, 0x00]),
             (0x174, &[0x80, 0x00, 0x02, 0x00, 0x00, 0x00, 0xCA, 0x10]),
             (0x17C, &[0x53, 0x05, 0x00, 0x00, 0x01, 0x00, 0x00, 0x00]),
+            (0x184, &[0x0C, 0x00, 0x00, 0xFE, 0x01, 0x00, 0x00, 0x00]),
+            (0x190, &[0x0C]),
         ] {
             config[offset..offset + bytes.len()].copy_from_slice(bytes);
         }
@@ -118,6 +139,8 @@ mod tests {
         assert_eq!((igb.total_vfs, igb.initial_vfs, igb.num_vfs), (8, 8, 2));
         assert_eq!((igb.first_vf_offset, igb.vf_stride, igb.vf_device_id), (128, 2, 0x10CA));
         assert!(igb.enabled() && igb.memory_enabled() && igb.ari_hierarchy());
+        let bars: Vec<_> = (0..7).filter(|bar| igb.has_vf_bar(*bar)).collect();
+        assert_eq!(bars, [0, 3]);
         let sizes: Vec<_> = page_sizes_bytes(igb.supported_page_sizes).collect();
         assert_eq!(sizes, [4 << 10, 8 << 10, 64 << 10, 256 << 10, 1 << 20, 4 << 20]);
     }

@@ -1,6 +1,7 @@
 //! Virtual functions: offered, made by a driver, with room and protection.
 
 mod drivers;
+mod fit;
 mod network;
 mod offered;
 #[cfg(test)]
@@ -33,6 +34,16 @@ pub(super) const CHECKS: &[Check] = &[
               writing to sriov_numvfs fails with ENOENT.",
         refs: &["Linux: drivers/pci/iov.c, sriov_numvfs_store", "Linux: Documentation/PCI/pci-iov-howto.rst"],
         run: Question::Host(drivers::able),
+    },
+    Check {
+        id: "sriov-fit",
+        title: "all virtual functions fit",
+        purposes: SRIOV,
+        why: "Virtual functions need bus numbers that the port above leads to, and memory for their BARs. Firmware gives \
+              out both at start; what it did not give, the kernel refuses later with `not enough MMIO resources for \
+              SR-IOV` or `bus out of range`.",
+        refs: &["PCIe 6.0, 9.2.1.2 and 9.3.3.14", "Linux: drivers/pci/iov.c, sriov_enable"],
+        run: Question::Host(fit::fit),
     },
     Check {
         id: "sriov-autoprobe",

@@ -1,10 +1,12 @@
 //! The NIC of the healthy host with one virtual function, and how each check is brought to each answer.
 
 use crate::check::fixture::{Entry, FakeHost, Fixture, SUBJECT, nothing};
+use crate::host::pci::ports::testing::Config;
 use crate::host::source::answers::Answer;
 use crate::host::source::{VfLink, VfLinks};
 
 const DEVICES: &str = "/sys/bus/pci/devices";
+const PORT: &str = "0000:00:02.0";
 const NET: &str = "/sys/class/net/enp1s0";
 const FLAGS: &str = "/sys/class/net/enp1s0/flags";
 
@@ -57,6 +59,32 @@ fn config() -> Vec<u8> {
     config
 }
 
+/// A port that leads to buses up to `last`, and a VF BAR with these flags.
+fn room(host: &FakeHost, last: u8, flags: &str) {
+    let none = "0x0000000000000000 0x0000000000000000 0x0000000000000000\n".repeat(7);
+    let resources = format!("{none}0x00000000fe840000 0x00000000fe85ffff {flags}");
+    host.add(&[
+        (&format!("{DEVICES}/{PORT}/config"), Entry::Bytes(Config::express(4).buses(1, last).bytes())),
+        (&attribute("sriov_offset"), Entry::Text("128")),
+        (&attribute("sriov_stride"), Entry::Text("2")),
+        (&attribute("resource"), Entry::Text(&resources)),
+    ]);
+}
+
+#[test]
+fn virtual_functions_beyond_the_last_bus_are_counted() {
+    let host = crate::check::fixture::healthy();
+    room(&host, 1, "0x0000000000140204");
+    host.add(&[
+        (&attribute("sriov_offset"), Entry::Text("200")),
+        (&attribute("sriov_stride"), Entry::Text("32")),
+    ]);
+    let facts = crate::host::collect(&host.source());
+    let outcome = super::fit::fit(&facts);
+    assert_eq!(outcome.status, crate::check::Status::Warn);
+    assert!(outcome.summary.starts_with("2 of the 7 virtual functions"), "{}", outcome.summary);
+}
+
 /// How each check is brought to each answer.
 pub(in crate::check) const FIXTURES: &[Fixture] = &[
     Fixture {
@@ -75,6 +103,15 @@ pub(in crate::check) const FIXTURES: &[Fixture] = &[
         unknown: |host| {
             remove(host, &attribute("virtfn0"));
             host.add(&[(&attribute("driver"), Entry::Link("../../../bus/pci/drivers/somebodys"))]);
+        },
+    },
+    Fixture {
+        id: "sriov-fit",
+        pass: |host| room(host, 1, "0x0000000000140204"),
+        fail: |host| room(host, 1, "0x0000000020140204"),
+        unknown: |host| {
+            room(host, 1, "0x0000000000140204");
+            deny(host, &attribute("resource"));
         },
     },
     Fixture {

@@ -1,5 +1,6 @@
 //! SR-IOV of a physical function: how many virtual functions it may have, has, where they are and how they are set up.
 
+mod fit;
 #[cfg(test)]
 mod tests;
 
@@ -14,6 +15,9 @@ use crate::host::source::{Source, VfLink};
 use crate::spec::pci::{PciAddress, walk};
 use crate::spec::pcie::ExtendedCapabilityId;
 use crate::spec::sriov::{self, Registers};
+
+pub(super) use fit::add as add_fits;
+pub use fit::{AriFit, BusNumbers, Fit, Memory, VfBar};
 
 /// State of a physical function's SR-IOV capability (Linux: Documentation/ABI/testing/sysfs-bus-pci).
 #[derive(Debug, Clone, Serialize)]
@@ -32,6 +36,8 @@ pub struct Sriov {
     pub stride: Fact<u16>,
     /// What the extended capability itself says.
     pub capability: Fact<Capability>,
+    /// Whether all of them would fit.
+    pub fit: Fit,
     /// The virtual functions that exist, by index.
     pub vfs: Vec<VirtualFunction>,
 }
@@ -55,6 +61,8 @@ pub struct Capability {
     pub page_sizes_bytes: Vec<u64>,
     /// The page size that is chosen.
     pub page_size_bytes: Option<u64>,
+    /// Which VF BARs there are, by index, as far as their registers say.
+    pub vf_bars: Vec<u8>,
 }
 
 /// A virtual function that exists.
@@ -81,6 +89,7 @@ pub(super) fn collect(function: &Attributes<'_>) -> Option<Sriov> {
         offset: decimal("sriov_offset"),
         stride: decimal("sriov_stride"),
         capability: function.get("config", capability),
+        fit: Fit::collect(function),
         vfs: virtual_functions(function),
     })
 }
@@ -114,6 +123,7 @@ impl From<Registers> for Capability {
             ari_hierarchy: registers.ari_hierarchy(),
             page_sizes_bytes: sriov::page_sizes_bytes(registers.supported_page_sizes).collect(),
             page_size_bytes: sriov::page_sizes_bytes(registers.system_page_size).next(),
+            vf_bars: (0..6).filter(|index| registers.has_vf_bar(usize::from(*index))).collect(),
         }
     }
 }

@@ -34,10 +34,15 @@ pub(super) fn show(text: &mut Text, facts: &HostFacts) {
     text.table(table);
 }
 
-/// What is there of what the driver offers; the device's own number where that differs.
+/// What is there of what the driver offers, and how many fit if not all do; the device's own number where that differs.
 fn counts(sriov: &Sriov) -> String {
     let number = |fact: &Fact<u16>| word(fact, u16::to_string);
-    let counts = format!("{} of {}", number(&sriov.num_vfs), number(&sriov.total_vfs));
+    let mut counts = format!("{} of {}", number(&sriov.num_vfs), number(&sriov.total_vfs));
+    if let (Some(fit), Some(total)) = (sriov.fit.max_vfs.known(), sriov.total_vfs.known())
+        && fit < total
+    {
+        counts.push_str(&format!(" ({fit} fit)"));
+    }
     match sriov.capability.known() {
         Some(capability) if sriov.total_vfs != Fact::Known(capability.total_vfs) => {
             format!("{counts} (device: {})", capability.total_vfs)

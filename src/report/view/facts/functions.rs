@@ -1,6 +1,6 @@
 //! PCI functions: names, driver, group, how they are connected, what they can.
 
-use super::{Text, switch, word};
+use super::{Text, ports, switch, word};
 use crate::host::HostFacts;
 use crate::host::fact::Fact;
 use crate::host::pci::{Bar, BarKind, Link, PciDevice, Vectors};
@@ -30,7 +30,8 @@ pub(super) fn show(text: &mut Text, facts: &HostFacts) {
     for function in devices {
         text.function(function.address, &title(function));
         text.detail(Tone::Plain, &summary(function));
-        for line in [connection(function), memory(function), display(function)].into_iter().flatten() {
+        let lines = [ports::line(&function.ports), connection(function), memory(function), display(function)];
+        for line in lines.into_iter().flatten() {
             text.detail(Tone::Plain, &line);
         }
         for (name, list) in capability_lists(function) {

@@ -14,6 +14,7 @@ mod iommu;
 mod kernel;
 mod kvm;
 mod memory;
+mod ports;
 mod scheduling;
 mod scsi;
 mod section;

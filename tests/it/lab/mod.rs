@@ -29,6 +29,7 @@
 //! Where the lab cannot run (parts of it are not installed: `thruway rehearse --yes` brings them), a test says SKIP
 //! and passes. With `THRUWAY_TEST_LAB=required`, as `tests/run` sets it, that is a failure.
 
+mod groups;
 mod hardware;
 mod kvm;
 mod matrix;

@@ -1,4 +1,4 @@
-//! How far addresses reach, and how large pages are.
+//! How far addresses reach.
 
 use crate::check::{Outcome, Remedy};
 use crate::host::HostFacts;
@@ -32,19 +32,4 @@ pub(super) fn width(facts: &HostFacts) -> Outcome {
             "give guests with such devices less memory; in a virtual machine, let it see the width of its host (QEMU: \
              `-cpu host,host-phys-bits=on`)",
         ))
-}
-
-/// `cpu-gigabyte-pages`
-pub(super) fn gigabyte_pages(facts: &HostFacts) -> Outcome {
-    const SOURCE: &str = "CPUID 0x80000001";
-    match &facts.cpu.gigabyte_pages {
-        Fact::Known(true) => {
-            Outcome::pass("the processor has pages of 1 GiB").evidence(SOURCE, "EDX bit 26 is 1")
-        }
-        Fact::Known(false) => Outcome::warn("the processor has no pages of 1 GiB")
-            .evidence(SOURCE, "EDX bit 26 is 0")
-            .cause("the processor is from before they came, or the hypervisor below does not show them")
-            .remedy(Remedy::advice("use huge pages of 2 MiB; in a virtual machine, show it `pdpe1gb`")),
-        unread => Outcome::unread(unread, "whether the processor has pages of 1 GiB"),
-    }
 }

@@ -61,15 +61,6 @@ pub(super) const CHECKS: &[Check] = &[
         run: Question::Host(abilities::unrestricted_guest),
     },
     Check {
-        id: "cpu-gigabyte-pages",
-        title: "the processor has pages of 1 GiB",
-        purposes: SPEED,
-        why: "A guest's memory on pages of 1 GiB needs the fewest entries of the translation cache. The kernel offers \
-              such huge pages only where the processor has them.",
-        refs: &["Intel SDM volume 3, 4.5.4", "Linux: Documentation/admin-guide/mm/hugetlbpage.rst"],
-        run: Question::Host(addresses::gigabyte_pages),
-    },
-    Check {
         id: "cpu-address-width",
         title: "addresses leave room for devices above memory",
         purposes: &[Purpose::Vfio],

@@ -86,15 +86,6 @@ pub(in crate::check) const FIXTURES: &[Fixture] = &[
         unknown: |host| write(host, FLAGS, "", "0x2b000603"),
     },
     Fixture {
-        id: "cpu-gigabyte-pages",
-        pass: nothing,
-        fail: |host| answer(host, FEATURES_ECX_VMX, 0),
-        unknown: |host| {
-            deny_cpuid(host);
-            deny(host, CPUINFO);
-        },
-    },
-    Fixture {
         id: "cpu-address-width",
         pass: nothing,
         fail: |host| {

@@ -54,7 +54,10 @@ pub(in crate::check) const FIXTURES: &[Fixture] = &[
         id: "kernel-config-kvm",
         pass: nothing,
         fail: |host| without(host, "KVM_INTEL"),
-        unknown: deny_config,
+        unknown: |host| {
+            deny_config(host);
+            deny(host, "/sys/module");
+        },
     },
     Fixture {
         id: "kernel-config-vfio",

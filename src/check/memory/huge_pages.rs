@@ -4,7 +4,7 @@ use super::bytes;
 use crate::check::{Outcome, Remedy};
 use crate::host::HostFacts;
 use crate::host::fact::Fact;
-use crate::host::memory::{HUGE_PAGES, NESTED_PAGING, NodePool, Pool, node_directory};
+use crate::host::memory::{HUGE_PAGES, NodePool, Pool, node_directory};
 use crate::host::pci::PciDevice;
 
 const GIB: u64 = 1 << 30;
@@ -172,38 +172,6 @@ pub(super) fn left(facts: &HostFacts) -> Outcome {
     evidence.into_iter().fold(outcome, |outcome, (path, count)| outcome.evidence(path, count))
 }
 
-/// `memory-huge-pages-nested-paging`
-pub(super) fn with_nested_paging(facts: &HostFacts) -> Outcome {
-    let pools = match filled(facts, "whether huge pages are set apart") {
-        Ok(pools) => pools,
-        Err(outcome) => return outcome,
-    };
-    let [ept, npt] = NESTED_PAGING;
-    let has_module = |name: &str| {
-        facts.kernel.modules.known().is_some_and(|modules| modules.iter().any(|one| one == name))
-    };
-    let path = if has_module("kvm_amd") { npt } else { ept };
-    match &facts.memory.nested_paging {
-        Fact::Known(true) => {
-            Outcome::pass("KVM translates guests' addresses in hardware").evidence(path, "Y")
-        }
-        Fact::Known(false) => {
-            let warn = Outcome::warn("huge pages are set apart, and KVM does not use nested paging")
-                .evidence(path, "N")
-                .cause("the parameter was set so, or the processor or the hypervisor below us does not offer it")
-                .remedy(Remedy::advice(
-                    "take `ept=0` or `npt=0` out of /etc/modprobe.d and the command line; in a virtual machine let \
-                     its hypervisor offer nested paging",
-                ));
-            pools.iter().fold(warn, |outcome, pool| {
-                outcome.evidence(format!("{}/nr_hugepages", pool.directory()), total(pool))
-            })
-        }
-        Fact::NotPresent => Outcome::not_applicable("no module of KVM for a processor's extension is loaded"),
-        unread => Outcome::unread(unread, "whether KVM uses nested paging"),
-    }
-}
-
 /// `memory-gibibyte-pages`
 pub(super) fn gibibyte(facts: &HostFacts) -> Outcome {
     let huge_pages = &facts.memory.huge_pages;
@@ -218,7 +186,7 @@ pub(super) fn gibibyte(facts: &HostFacts) -> Outcome {
         return Outcome::pass("pages of 1 GiB can be used").evidence(HUGE_PAGES, sizes);
     }
     let warn = || Outcome::warn("pages of 1 GiB cannot be used").evidence(HUGE_PAGES, &sizes);
-    match &huge_pages.gibibyte_pages_in_processor {
+    match &facts.cpu.gigabyte_pages {
         Fact::Known(false) => {
             let warn = warn().evidence("CPUID 0x80000001, EDX", "bit 26 is clear");
             if facts.cpu.hypervisor.present == Fact::Known(true) {

@@ -42,15 +42,6 @@ pub(super) const CHECKS: &[Check] = &[
         run: Question::Host(huge_pages::left),
     },
     Check {
-        id: "memory-huge-pages-nested-paging",
-        title: "huge pages meet nested paging",
-        purposes: SPEED,
-        why: "Without nested paging (EPT, NPT) KVM keeps shadow tables, which map huge pages of the host only where the \
-              guest has huge pages too: most of what they are set apart for is lost.",
-        refs: &["Linux: Documentation/virt/kvm/x86/mmu.rst"],
-        run: Question::Host(huge_pages::with_nested_paging),
-    },
-    Check {
         id: "memory-gibibyte-pages",
         title: "pages of 1 GiB can be used",
         purposes: SPEED,

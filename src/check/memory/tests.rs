@@ -3,7 +3,7 @@
 use crate::check::fixture::{Entry, FakeHost, Fixture, SUBJECT, nothing};
 use crate::check::{Status, by_id};
 use crate::host::collect;
-use crate::host::memory::{HUGE_PAGES, KSM, LIMITS, MEMINFO, NESTED_PAGING, THP, node_directory};
+use crate::host::memory::{HUGE_PAGES, KSM, LIMITS, MEMINFO, THP, node_directory};
 use crate::host::topology::NODES;
 
 const STATUS: &str = "/proc/self/status";
@@ -26,7 +26,6 @@ pub(in crate::check) fn healthy(host: &FakeHost) {
     write(host, &format!("{THP}/enabled"), "always [madvise] never");
     write(host, &format!("{THP}/defrag"), "always defer defer+madvise [madvise] never");
     write(host, &format!("{KSM}/run"), "0");
-    write(host, NESTED_PAGING[0], "Y");
     for (file, count) in [("nr", "2048"), ("free", "1024"), ("resv", "0"), ("surplus", "0")] {
         write(host, &format!("{SMALL}/{file}_hugepages"), count);
         write(host, &format!("{HUGE_PAGES}/hugepages-1048576kB/{file}_hugepages"), "0");
@@ -82,12 +81,6 @@ pub(in crate::check) const FIXTURES: &[Fixture] = &[
         pass: nothing,
         fail: |host| write(host, &format!("{SMALL}/resv_hugepages"), "1024"),
         unknown: |host| deny(host, &format!("{SMALL}/free_hugepages")),
-    },
-    Fixture {
-        id: "memory-huge-pages-nested-paging",
-        pass: nothing,
-        fail: |host| write(host, NESTED_PAGING[0], "N"),
-        unknown: |host| deny(host, NESTED_PAGING[0]),
     },
     Fixture {
         id: "memory-gibibyte-pages",

@@ -103,15 +103,6 @@ pub(super) const CHECKS: &[Check] = &[
         run: Question::Host(access::nodes),
     },
     Check {
-        id: "vfio-lock-limit",
-        title: "this user may lock a guest's memory",
-        purposes: VFIO,
-        why: "A device reaches any part of a guest's memory at any time, so all of it is locked. The limit of locked memory \
-              counts for who is not root; systems start with 8 MiB or less.",
-        refs: &["setrlimit(2), RLIMIT_MEMLOCK", "Linux: drivers/vfio/vfio_iommu_type1.c, vfio_lock_acct"],
-        run: Question::Host(access::lock_limit),
-    },
-    Check {
         id: "vfio-overrides",
         title: "functions have the drivers that they are set to have",
         purposes: VFIO,

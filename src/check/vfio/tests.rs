@@ -11,7 +11,6 @@ const CMDLINE: &str = "/proc/cmdline";
 const MODPROBE: &str = "/etc/modprobe.d/vfio.conf";
 const EARLY: &str = "/etc/initramfs-tools/modules";
 const NODE: &str = "/dev/vfio/2";
-const LIMITS: &str = "/proc/self/limits";
 const DEP: &str = "/lib/modules/6.12.9-amd64/modules.dep";
 const BUILT_IN: &str = "/lib/modules/6.12.9-amd64/modules.builtin";
 const TYPE1: &str = "/sys/module/vfio_iommu_type1";
@@ -21,7 +20,7 @@ fn of(address: &str, name: &str) -> String {
     format!("{DEVICES}/{address}/{name}")
 }
 
-/// What this file's checks need to pass: modules on disk, a user who may lock memory, functions with IDs.
+/// What this file's checks need to pass: modules on disk, functions with IDs.
 pub(in crate::check) fn healthy(host: &FakeHost) {
     host.add(&[
         (
@@ -33,17 +32,12 @@ pub(in crate::check) fn healthy(host: &FakeHost) {
         (BUILT_IN, Entry::Text("kernel/fs/ext4/ext4.ko")),
         ("/proc/self/status", Entry::Text("CapEff:\t0000000000000000")),
     ]);
-    limit(host, "unlimited");
     for (address, vendor, device) in [(SUBJECT, "0x8086", "0x10c9"), (IDLE, "0x144d", "0xa808")] {
         host.add(&[
             (&of(address, "vendor"), Entry::Text(vendor)),
             (&of(address, "device"), Entry::Text(device)),
         ]);
     }
-}
-
-fn limit(host: &FakeHost, bytes: &str) {
-    host.add(&[(LIMITS, Entry::Text(&format!("Max locked memory  {bytes}  {bytes}  bytes")))]);
 }
 
 fn ids(host: &FakeHost, ids: &str) {
@@ -185,12 +179,6 @@ pub(in crate::check) const FIXTURES: &[Fixture] = &[
         unknown: |host| host.add(&[(NODE, Entry::Bytes(b""))]),
     },
     Fixture {
-        id: "vfio-lock-limit",
-        pass: nothing,
-        fail: |host| limit(host, "8388608"),
-        unknown: |host| remove(host, LIMITS),
-    },
-    Fixture {
         id: "vfio-overrides",
         pass: nothing,
         fail: |host| set_override(host, "vfio-pci"),
@@ -249,16 +237,6 @@ mod wording {
             ]);
         });
         assert!(outcome.remedy[0].text.contains("vfio-pci.ids=8086:10c9 vfio-pci.disable_vga=1"));
-    }
-
-    #[test]
-    fn a_limit_that_a_program_can_raise_is_enough() {
-        let outcome = answer("vfio-lock-limit", |host| {
-            host.add(&[(LIMITS, Entry::Text("Max locked memory  65536  unlimited  bytes"))]);
-        });
-        assert_eq!(outcome.status, Status::Pass);
-        let outcome = answer("vfio-lock-limit", |host| limit(host, "8388608"));
-        assert_eq!(outcome.summary, "this user may lock 8MiB of memory, less than a guest has");
     }
 
     #[test]

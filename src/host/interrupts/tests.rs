@@ -27,7 +27,7 @@ fn server() -> FakeHost {
             ),
         ),
     ]);
-    host.answer_kvm(Answer::Given(KvmAnswer { api_version: 12, creates_vm: true }));
+    host.answer_kvm(Answer::Given(KvmAnswer { api_version: 12, creates_vm: true, busy: false }));
     host.answer_cpuid(&[(0, [1, 0, 0, 0]), (1, [0, 0, 1 << 21, 0])]);
     host
 }

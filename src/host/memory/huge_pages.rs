@@ -9,7 +9,6 @@ use crate::host::memory::MEMINFO;
 use crate::host::parse;
 use crate::host::source::Source;
 use crate::host::topology::NODES;
-use crate::spec::cpuid;
 
 /// Where the kernel shows the pools of the whole host.
 pub const DIRECTORY: &str = "/sys/kernel/mm/hugepages";
@@ -19,8 +18,6 @@ pub const DIRECTORY: &str = "/sys/kernel/mm/hugepages";
 pub struct HugePages {
     /// The size that is meant where none is named; absent if the kernel has no huge pages.
     pub default_size_bytes: Fact<u64>,
-    /// Whether the processor has pages of 1 GiB (CPUID.80000001h:EDX, bit 26).
-    pub gibibyte_pages_in_processor: Fact<bool>,
     /// One for each size that this kernel offers, the smallest first; absent if it offers none.
     pub pools: Fact<Vec<Pool>>,
 }
@@ -82,19 +79,8 @@ pub(super) fn collect(source: &dyn Source, meminfo: &Fact<String>) -> HugePages 
     });
     HugePages {
         default_size_bytes: parse::kibibytes(meminfo, MEMINFO, "Hugepagesize"),
-        gibibyte_pages_in_processor: gibibyte_pages(source),
         pools,
     }
-}
-
-fn gibibyte_pages(source: &dyn Source) -> Fact<bool> {
-    source.cpuid(cpuid::LEAF_EXTENDED, 0).and_then(|highest| {
-        if highest.eax < cpuid::LEAF_EXTENDED_FEATURES {
-            return Fact::Known(false);
-        }
-        let features = source.cpuid(cpuid::LEAF_EXTENDED_FEATURES, 0);
-        features.map(|leaf| leaf.edx & cpuid::EXTENDED_EDX_1GIB_PAGES != 0)
-    })
 }
 
 fn pool(source: &dyn Source, size_bytes: u64, nodes: &Fact<Vec<u32>>) -> Pool {

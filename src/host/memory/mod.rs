@@ -39,15 +39,7 @@ pub struct Memory {
     pub overcommit: Overcommit,
     /// How much this user may lock, which memory of a guest with a device is.
     pub memlock: LockLimit,
-    /// Whether KVM translates guests' addresses in hardware (EPT, nested paging), by its module's parameter; absent
-    /// where no such module is loaded.
-    pub nested_paging: Fact<bool>,
 }
-
-/// Parameters of KVM's modules that say whether guests' addresses are translated in hardware (Linux:
-/// arch/x86/kvm/vmx/vmx.c, svm/svm.c).
-pub const NESTED_PAGING: [&str; 2] =
-    ["/sys/module/kvm_intel/parameters/ept", "/sys/module/kvm_amd/parameters/npt"];
 
 /// Reads a host's memory.
 pub(super) fn collect(source: &dyn Source) -> Memory {
@@ -62,10 +54,5 @@ pub(super) fn collect(source: &dyn Source) -> Memory {
         merging: pages::merging(source),
         overcommit: pages::overcommit(source, &meminfo),
         memlock: locking::collect(source),
-        nested_paging: NESTED_PAGING
-            .into_iter()
-            .map(|path| parse::flag(source, path))
-            .find(|flag| !matches!(flag, Fact::NotPresent))
-            .unwrap_or_default(),
     }
 }

@@ -47,17 +47,6 @@ fn huge_pages_are_told_by_size_and_node() {
 }
 
 #[test]
-fn the_processor_says_whether_it_has_pages_of_a_gibibyte() {
-    let has = |edx| {
-        let host = FakeHost::new(&[]);
-        host.answer_cpuid(&[(0x8000_0000, [0x8000_0008, 0, 0, 0]), (0x8000_0001, [0, 0, 0, edx])]);
-        collect(&host.source()).huge_pages.gibibyte_pages_in_processor
-    };
-    assert_eq!((has(1 << 26), has(0)), (Fact::Known(true), Fact::Known(false)));
-    assert!(memory(&[]).huge_pages.gibibyte_pages_in_processor.is_unread());
-}
-
-#[test]
 fn choices_stand_in_brackets() {
     let thp = memory(&[
         (&format!("{THP}/enabled"), Entry::Text("always [madvise] never")),
@@ -97,13 +86,6 @@ fn the_limit_of_locked_memory_is_a_number_or_none() {
     assert!(root.soft_bytes.is_unread());
     assert_eq!(root.exempt, Fact::Known(true));
     assert!(memory(&[]).memlock.hard_bytes.is_unread());
-}
-
-#[test]
-fn nested_paging_is_what_the_loaded_module_says() {
-    assert_eq!(memory(&[]).nested_paging, Fact::NotPresent);
-    let parameter = |path| memory(&[(path, Entry::Text("N"))]).nested_paging;
-    assert_eq!(NESTED_PAGING.map(parameter), [Fact::Known(false), Fact::Known(false)]);
 }
 
 #[test]

@@ -1,11 +1,10 @@
-//! VFIO: what its modules are told, which functions they are to take, its device nodes, and how much memory may be locked.
+//! VFIO: what its modules are told, which functions they are to take, and its device nodes.
 //!
 //! Linux: Documentation/driver-api/vfio.rst; drivers/vfio/pci/vfio_pci.c (parameters). Whether it may do without
 //! protection is told with the IOMMU ([`crate::host::iommu::UnsafeInterrupts`]).
 
 mod early;
 mod ids;
-mod limits;
 mod nodes;
 mod overrides;
 #[cfg(test)]
@@ -23,7 +22,6 @@ use crate::host::source::Source;
 
 pub use early::EarlyModule;
 pub use ids::{DeviceId, RequestedIds};
-pub use limits::LockLimit;
 pub use nodes::{NodeKind, VfioNode};
 pub use overrides::Override;
 
@@ -43,8 +41,6 @@ pub struct Vfio {
     pub requested: Fact<Vec<RequestedIds>>,
     /// Device nodes.
     pub nodes: Fact<Vec<VfioNode>>,
-    /// How much memory a program of this user may lock, which a guest with a device needs for all of its memory.
-    pub lock_limit: Fact<LockLimit>,
     /// Drivers that driverctl(8) gives to functions at boot.
     pub overrides: Fact<Vec<Override>>,
     /// Modules of VFIO that are named for the start of the system or its initial RAM file system.
@@ -57,7 +53,6 @@ pub(super) fn collect(source: &dyn Source, kernel: &Kernel, pci: &Pci) -> Vfio {
         parameters: SWITCHES.into_iter().map(switch).collect(),
         requested: ids::collect(kernel, pci),
         nodes: nodes::collect(source),
-        lock_limit: limits::collect(source),
         overrides: overrides::collect(source),
         early_modules: early::collect(source),
     }

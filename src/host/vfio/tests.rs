@@ -69,27 +69,6 @@ fn options_do_not_reach_a_driver_that_is_built_in() {
 }
 
 #[test]
-fn the_lock_limit_is_told_with_the_capability_that_lifts_it() {
-    let of = |limit: &str, capabilities: &str| {
-        let host = FakeHost::new(&[
-            (
-                "/proc/self/limits",
-                Entry::Text(&format!("Limit  Soft  Hard  Units\nMax locked memory  {limit}  bytes")),
-            ),
-            ("/proc/self/status", Entry::Text(&format!("Name:\tx\nCapEff:\t{capabilities}"))),
-        ]);
-        vfio(&host).lock_limit
-    };
-    let limit = of("8388608  unlimited", "0").known().copied().unwrap();
-    assert_eq!((limit.unlimited, limit.soft_bytes, limit.hard_bytes), (false, Some(8 << 20), None));
-    assert!(of("8388608  8388608", "000001ffffffffff").known().unwrap().unlimited);
-    assert!(of("unlimited  unlimited", "0").known().unwrap().unlimited);
-    assert!(of("lots  8388608", "0").is_unread());
-    assert!(of("1  1", "x").is_unread());
-    assert!(vfio(&FakeHost::new(&[])).lock_limit.is_unread());
-}
-
-#[test]
 fn nodes_are_told_with_their_owners() {
     let host = FakeHost::new(&[
         ("/dev/vfio/vfio", Entry::Bytes(b"")),

@@ -1,11 +1,10 @@
-//! VFIO: what vfio-pci is told to take, its parameters, device nodes, locked memory.
+//! VFIO: what vfio-pci is told to take, its parameters, device nodes.
 
 use super::{Text, word};
 use crate::host::HostFacts;
 use crate::host::fact::Fact;
-use crate::host::vfio::{LockLimit, RequestedIds, Vfio, VfioNode};
+use crate::host::vfio::{RequestedIds, Vfio, VfioNode};
 use crate::report::style::Tone;
-use crate::spec::units::ByteSize;
 
 /// Its section.
 pub(super) fn show(text: &mut Text, facts: &HostFacts) {
@@ -25,7 +24,6 @@ pub(super) fn show(text: &mut Text, facts: &HostFacts) {
         Fact::Known(nodes) => nodes.iter().for_each(|node| text.line("device node", described(node))),
         unread => text.line("device nodes", (Tone::Notice, word(unread, |_| String::new()))),
     }
-    text.line("locked memory", (Tone::Plain, word(&vfio.lock_limit, limit)));
     for entry in vfio.overrides.known().into_iter().flatten() {
         let words = format!("{} for {}", word(&entry.driver, Clone::clone), entry.address);
         text.line("driver at boot", (Tone::Plain, format!("{words} ({})", entry.file)));
@@ -67,19 +65,5 @@ fn described(node: &VfioNode) -> (Tone, String) {
             (tone, format!("{} ({owner}): {may}", node.path))
         }
         unread => (Tone::Plain, format!("{}: {}", node.path, word(unread, |_| String::new()))),
-    }
-}
-
-fn limit(limit: &LockLimit) -> String {
-    let size = |bytes: Option<u64>| {
-        bytes.map_or("any amount".to_owned(), |bytes| ByteSize::from_bytes(bytes).to_string())
-    };
-    match limit {
-        LockLimit { may_lock_all: true, .. } => "any amount, by privilege".to_owned(),
-        LockLimit { unlimited: true, .. } => "any amount".to_owned(),
-        LockLimit { soft_bytes, hard_bytes, .. } if soft_bytes == hard_bytes => size(*soft_bytes),
-        LockLimit { soft_bytes, hard_bytes, .. } => {
-            format!("{}; a program may raise it to {}", size(*soft_bytes), size(*hard_bytes))
-        }
     }
 }

@@ -105,14 +105,14 @@ pub(super) fn collect(
     };
     let default_domains = groups.as_ref().map(|groups| default_domains(groups));
     Iommu {
-        acpi_tables,
         units,
         logged_units: units::logged(log),
         dma_remapping,
         interrupt_remapping: interrupt_remapping(interrupts),
         invalidation: default_domains.as_ref().and_then(invalidation),
         default_domains,
-        x2apic_opt_out: platform::x2apic_opt_out(source, log),
+        x2apic_opt_out: platform::x2apic_opt_out(source, &acpi_tables, log),
+        acpi_tables,
         chipset_has_vtd: platform::chipset_has_vtd(source),
         xen_initial_domain: platform::xen_initial_domain(source),
         no_iommu_mode: modes::no_iommu(source),

@@ -47,8 +47,9 @@ pub(super) fn chipset_has_vtd(source: &dyn Source) -> Fact<bool> {
 }
 
 /// `X2APIC_OPT_OUT`, bit 1 of the DMAR table's flags at offset 37 (Intel VT-d 4.1, 8.1). The table's content needs
-/// privilege; the kernel's log may tell as well.
-pub(super) fn x2apic_opt_out(source: &dyn Source, log: &KernelLog) -> Fact<bool> {
+/// privilege; the kernel's log may tell as well. A table that is not there is absent only where it can be seen which
+/// `tables` there are.
+pub(super) fn x2apic_opt_out(source: &dyn Source, tables: &Fact<Vec<String>>, log: &KernelLog) -> Fact<bool> {
     const FLAGS: usize = 37;
     const OPT_OUT: u8 = 1 << 1;
     let path = format!("{TABLES}/DMAR");
@@ -59,6 +60,7 @@ pub(super) fn x2apic_opt_out(source: &dyn Source, log: &KernelLog) -> Fact<bool>
         unread if unread.is_unread() && log.first(&["BIOS sets x2apic opt out bit"]).is_some() => {
             Fact::Known(true)
         }
+        Fact::NotPresent => tables.as_ref().and_then(|_| Fact::NotPresent),
         fact => fact,
     }
 }
@@ -140,19 +142,24 @@ mod tests {
     #[test]
     fn the_tables_flag_or_the_log_tells_the_opt_out() {
         let quiet = KernelLog(Fact::Known(Vec::new()));
+        let shown = Fact::Known(Vec::new());
         let opt_out = |flags: u8| {
             let mut table = vec![0; 48];
             table[37] = flags;
             let host = FakeHost::new(&[(&format!("{TABLES}/DMAR"), Entry::Bytes(&table))]);
-            x2apic_opt_out(&host.source(), &quiet)
+            x2apic_opt_out(&host.source(), &shown, &quiet)
         };
         assert_eq!((opt_out(1), opt_out(3)), (Fact::Known(false), Fact::Known(true)));
 
         let host = FakeHost::new(&[(&format!("{TABLES}/DMAR"), Entry::Text("short"))]);
         let told = "x2apic: x2apic is disabled because BIOS sets x2apic opt out bit.".to_owned();
-        assert!(x2apic_opt_out(&host.source(), &quiet).is_unread());
-        assert_eq!(x2apic_opt_out(&host.source(), &KernelLog(Fact::Known(vec![told]))), Fact::Known(true));
-        assert_eq!(x2apic_opt_out(&FakeHost::new(&[]).source(), &quiet), Fact::NotPresent);
+        assert!(x2apic_opt_out(&host.source(), &shown, &quiet).is_unread());
+        let log = KernelLog(Fact::Known(vec![told]));
+        assert_eq!(x2apic_opt_out(&host.source(), &shown, &log), Fact::Known(true));
+        let empty = FakeHost::new(&[]);
+        assert_eq!(x2apic_opt_out(&empty.source(), &shown, &quiet), Fact::NotPresent);
+        let hidden = Fact::Denied { source: TABLES.to_owned() };
+        assert!(x2apic_opt_out(&empty.source(), &hidden, &quiet).is_unread());
     }
 
     #[test]

@@ -5,8 +5,8 @@ use std::path::{Path, PathBuf};
 use crate::cli::source::RootArgs;
 use crate::cli::{CliResult, Context, Exit, OrExit, new_file, progress};
 use crate::host;
-use crate::host::source::Bundle;
 use crate::host::source::redact::Redaction;
+use crate::host::source::{Bundle, patiently};
 
 /// Arguments of `thruway capture`.
 #[derive(Debug, clap::Args)]
@@ -37,7 +37,7 @@ pub(crate) fn run(args: &Args, context: &Context) -> CliResult {
     new_file::refuse_existing(path)?;
     let source = args.root.open()?;
     let packed = progress::shown(context, "reading this host", || {
-        let (_, bundle) = host::capture(source.as_ref());
+        let (_, bundle) = patiently(source, host::capture);
         let (bundle, redaction) = match args.no_redact {
             true => (bundle, None),
             false => {

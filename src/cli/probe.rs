@@ -6,7 +6,7 @@ use serde::Serialize;
 
 use crate::check::{self, Verdicts};
 use crate::cli::format::{Format, FormatArgs, document};
-use crate::cli::source::{self, RootArgs};
+use crate::cli::source::{self, RootArgs, Telling};
 use crate::cli::{CliResult, Context, Exit, Failure, OrExit, progress};
 use crate::host::{self, HostFacts, diff};
 use crate::report::area::{self, Area};
@@ -90,11 +90,8 @@ fn diff(args: &Args, before: &Path, context: &Context) -> CliResult {
     let before = source::open(before)?;
     let now = args.root.open()?;
     let found = progress::shown(context, "comparing", || {
-        let now = if before.is_redacted() && !now.is_redacted() {
-            host::collect(&host::capture(now.as_ref()).1.redacted().0)
-        } else {
-            host::collect(now.as_ref())
-        };
+        let placeholders = before.is_redacted() && !now.is_redacted();
+        let now = source::read(now, if placeholders { Telling::Redacted } else { Telling::Whole });
         diff::compare(&host::collect(before.as_ref()), &now)
     });
     let found = found.or_exit(Exit::VmmFault)?;

@@ -3,9 +3,8 @@
 use std::path::{Path, PathBuf};
 
 use crate::check::{self, Asked};
-use crate::cli::source::RootArgs;
+use crate::cli::source::{RootArgs, Telling, read};
 use crate::cli::{CliResult, Context, Exit, OrExit, new_file, progress};
-use crate::host;
 use crate::report::document;
 use crate::report::view::html::{self, Page};
 
@@ -41,15 +40,11 @@ pub(crate) fn run(args: &Args, context: &Context) -> CliResult {
     }
     let source = args.root.open()?;
     let redact = !args.no_redact && !source.is_redacted();
+    let redacted = redact || source.is_redacted();
     let page = progress::shown(context, "reading the host", || {
-        let facts = if redact {
-            host::collect(&host::capture(source.as_ref()).1.redacted().0)
-        } else {
-            host::collect(source.as_ref())
-        };
+        let facts = read(source, if redact { Telling::Redacted } else { Telling::Whole });
         let diagnosis = check::diagnose(&facts, Asked::Host);
         let (_, unread) = document::split(&facts)?;
-        let redacted = redact || source.is_redacted();
         Ok::<_, serde_json::Error>(html::render(Page {
             facts: &facts,
             diagnosis: &diagnosis,

@@ -37,8 +37,25 @@ impl RootArgs {
     /// As [`Self::open`].
     pub(crate) fn facts(&self, context: &Context) -> Result<HostFacts, Failure> {
         let source = self.open()?;
-        Ok(progress::shown(context, "reading the host", || host::collect(source.as_ref())))
+        Ok(progress::shown(context, "reading the host", || read(source, Telling::Whole)))
     }
+}
+
+/// How much of a host is told.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Telling {
+    /// All that was read.
+    Whole,
+    /// What its capture would hold: names, numbers and addresses are placeholders.
+    Redacted,
+}
+
+/// Reads the host behind `source`; a file of it that never answers is unreadable.
+pub(crate) fn read(source: Box<dyn Source>, telling: Telling) -> HostFacts {
+    source::patiently(source, move |source| match telling {
+        Telling::Whole => host::collect(source),
+        Telling::Redacted => host::collect(&host::capture(source).1.redacted().0),
+    })
 }
 
 /// Opens what stands for a host.

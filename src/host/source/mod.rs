@@ -8,6 +8,7 @@ pub mod answers;
 pub mod bundle;
 mod live;
 mod network;
+mod patient;
 mod record;
 pub mod recording;
 pub mod redact;
@@ -30,6 +31,7 @@ pub use crate::spec::cpuid::CpuidLeaf;
 pub use bundle::{Bundle, BundleError};
 pub use live::LiveSource;
 pub use network::{Route, VfLink, VfLinks};
+pub use patient::patiently;
 pub use record::Recorder;
 pub use tree::{TreeError, TreeSource};
 

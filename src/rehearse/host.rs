@@ -14,9 +14,9 @@ use std::process::{Command, Stdio};
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::assets::RunDirectory;
+use super::assets::{Archive, AssetsError, RunDirectory};
 use super::channel::{self, Listener, PORTS, Ports, Reading};
-use super::hardware::{Accelerator, Hardware, Rendered, render};
+use super::hardware::{Accelerator, AcpiTable, Hardware, Rendered, render};
 use super::outcome::Outcome;
 use super::watch::{CONSOLE, Watch};
 use super::{Assets, RehearseError};
@@ -106,7 +106,7 @@ impl EmulatedHost {
         let accelerator = options.accelerator.unwrap_or_else(best_accelerator);
         let rendered = render(hardware, accelerator);
         let directory = Arc::new(assets.cache.run_directory()?);
-        let host = Self {
+        let mut host = Self {
             assets: assets.clone(),
             rendered,
             kernel_arguments: hardware.kernel_arguments.clone(),
@@ -121,6 +121,13 @@ impl EmulatedHost {
             host.io(&format!("images/{}", image.name), |path| {
                 File::create(path)?.set_len(image.size.bytes())
             })?;
+        }
+        if !host.rendered.acpi_tables.is_empty() {
+            let tables = acpi_tables(&host.rendered.acpi_tables)?;
+            host.io("initrd", |path| {
+                fs::write(path, [tables, fs::read(&host.assets.host_initrd)?].concat())
+            })?;
+            host.assets.host_initrd = host.directory().join("initrd");
         }
         for (name, content) in &host.options.files {
             host.io(&format!("in/{name}"), |path| {
@@ -280,6 +287,15 @@ impl EmulatedHost {
 #[must_use]
 pub fn inside(path: &Path) -> String {
     format!("/run/lab/host{}", path.display())
+}
+
+/// The archive in which the kernel looks for `tables`: the first, uncompressed, of its initial RAM file system.
+fn acpi_tables(tables: &[AcpiTable]) -> Result<Vec<u8>, AssetsError> {
+    let mut archive = Archive::default();
+    for table in tables {
+        archive.file(&format!("kernel/firmware/acpi/{}", table.name), 0o644, &table.bytes)?;
+    }
+    Ok(archive.finish()?)
 }
 
 /// KVM where it runs guests of its own guests in hardware; never a KVM that is software itself.

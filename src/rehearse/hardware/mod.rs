@@ -9,6 +9,7 @@
 
 mod builtin;
 mod device;
+mod dmar;
 mod render;
 #[cfg(test)]
 mod tests;
@@ -23,7 +24,7 @@ pub use device::{
     Device, E1000, E1000e, Igb, Network, Node, Nvme, NvmeNamespace, NvmeSriov, PciBridge, RootPort, Slot,
     Switch, UsbDevice, UsbStorage, VirtioNet, VirtioRng, Xhci,
 };
-pub use render::{Accelerator, Image, Rendered, Uplink, render};
+pub use render::{Accelerator, AcpiTable, Image, Rendered, Uplink, render};
 
 use crate::spec::units::ByteSize;
 
@@ -117,6 +118,8 @@ pub struct Vtd {
     pub dma_translation: bool,
     /// Extended interrupt mode (ECAP bit 4), for x2APIC.
     pub extended_interrupt_mode: bool,
+    /// Memory that firmware reserves for devices, as server firmware does for its own use of them.
+    pub reserved_memory: Vec<ReservedMemory>,
 }
 
 impl Default for Vtd {
@@ -129,7 +132,34 @@ impl Default for Vtd {
             device_iotlb: false,
             dma_translation: true,
             extended_interrupt_mode: false,
+            reserved_memory: Vec::new(),
         }
+    }
+}
+
+/// Memory that a device must reach at its physical address (RMRR, VT-d 4.1, 8.4).
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ReservedMemory {
+    /// The device: the slots of the bridges to it, from the root bus on, and its own.
+    pub path: Vec<Slot>,
+    /// Where it starts. The memory map of the emulated host must say that it is reserved; 0xf0000 to 0xfffff is.
+    pub base: u64,
+    /// Its size; both are multiples of 4 KiB.
+    pub size: ByteSize,
+}
+
+impl ReservedMemory {
+    fn check(&self) -> Result<(), String> {
+        let (base, size) = (self.base, self.size.bytes());
+        if !(1..=8).contains(&self.path.len()) {
+            return Err("path: 1 to 8 slots are possible".to_owned());
+        }
+        let aligned = base.is_multiple_of(4096) && size.is_multiple_of(4096);
+        if !aligned || size == 0 || base.checked_add(size).is_none() {
+            return Err(format!("{base:#x} and {}: multiples of 4 KiB, and not nothing", self.size));
+        }
+        Ok(())
     }
 }
 
@@ -257,6 +287,11 @@ impl Hardware {
                 "iommu.vtd.address_width_bits is {}; 39 or 48 are possible",
                 vtd.address_width_bits
             ));
+        }
+        if let Iommu::Vtd(vtd) = &self.iommu {
+            for (index, memory) in vtd.reserved_memory.iter().enumerate() {
+                memory.check().map_err(|why| format!("iommu.vtd.reserved_memory[{index}]: {why}"))?;
+            }
         }
         if let Some(argument) = self.kernel_arguments.iter().find(|argument| !plain_argument(argument)) {
             return Err(format!("kernel_arguments: `{argument}` is not one printable word"));

@@ -8,7 +8,7 @@
 use std::net::Ipv4Addr;
 
 use super::device::{Device, Network, Node, Nvme, Slot, UsbDevice};
-use super::{Amdvi, Hardware, Iommu, Vtd};
+use super::{Amdvi, Hardware, Iommu, Vtd, dmar};
 use crate::spec::units::ByteSize;
 
 /// What executes the emulated host's instructions.
@@ -27,6 +27,15 @@ pub struct Image {
     pub name: String,
     /// Its size.
     pub size: ByteSize,
+}
+
+/// An ACPI table that takes the place of one that QEMU made.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct AcpiTable {
+    /// File name below `kernel/firmware/acpi/` in the initial RAM file system.
+    pub name: String,
+    /// The table.
+    pub bytes: Vec<u8>,
 }
 
 /// The NIC that the emulated host configures at start, with its default route.
@@ -55,6 +64,8 @@ pub struct Rendered {
     pub usb_disks: u32,
     /// Modules that the emulated host must load before it sees any virtio device.
     pub early_modules: Vec<String>,
+    /// Tables that its kernel takes in the place of QEMU's.
+    pub acpi_tables: Vec<AcpiTable>,
 }
 
 /// Room for translated code. QEMU's default of 1 GiB would be half as much again as the emulated host's memory.
@@ -134,7 +145,13 @@ impl Renderer {
         self.remaps_dma = !matches!(iommu, Iommu::None(_));
         match iommu {
             Iommu::None(_) => {}
-            Iommu::Vtd(vtd) => self.device(&vtd_text(vtd)),
+            Iommu::Vtd(vtd) => {
+                self.device(&vtd_text(vtd));
+                if !vtd.reserved_memory.is_empty() {
+                    let table = AcpiTable { name: "dmar.aml".to_owned(), bytes: dmar::table(vtd) };
+                    self.rendered.acpi_tables.push(table);
+                }
+            }
             Iommu::Amdvi(amdvi) => self.device(&amdvi_text(amdvi)),
             Iommu::Virtio(_) => {
                 self.device("virtio-iommu-pci,addr=1d.0");

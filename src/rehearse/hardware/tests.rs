@@ -176,6 +176,26 @@ fn impossible_machines_are_refused_by_name() {
 }
 
 #[test]
+fn reserved_memory_brings_a_table_of_its_own() {
+    let vtd = |memory: &str| {
+        format!("schema: 1\ndescription: d\niommu: {{vtd: {{reserved_memory: [{memory}]}}}}\n")
+    };
+    let good = vtd("{path: [\"02.0\"], base: 0xf0000, size: 64KiB}");
+    let rendered = render(&parse(&good).unwrap(), Accelerator::Tcg);
+    assert_eq!(rendered.acpi_tables[0].name, "dmar.aml");
+    assert_eq!(render(&parse(&vtd("")).unwrap(), Accelerator::Tcg).acpi_tables, []);
+    for (memory, reason) in [
+        ("{path: [], base: 0, size: 4KiB}", "reserved_memory[0]: path: 1 to 8 slots"),
+        ("{path: [\"02.0\"], base: 1, size: 4KiB}", "0x1 and 4KiB: multiples of 4 KiB"),
+        ("{path: [\"02.0\"], base: 0, size: 0}", "and not nothing"),
+        ("{path: [\"02.0\"], base: 0xfffffffffffff000, size: 8KiB}", "multiples of 4 KiB"),
+    ] {
+        let text = refusal(&vtd(memory));
+        assert!(text.contains(reason), "{reason}: {text}");
+    }
+}
+
+#[test]
 fn another_schema_version_is_refused() {
     let text = refusal("schema: 2\ndescription: d\niommu: {none: {}}\n");
 

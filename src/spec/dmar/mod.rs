@@ -24,14 +24,21 @@ pub const SIGNATURE: &str = "DMAR";
 const RECORDS: usize = 48;
 
 /// Types of remapping structures (8.2).
-mod record {
-    pub(super) const DRHD: u16 = 0;
-    pub(super) const RMRR: u16 = 1;
-    pub(super) const ATSR: u16 = 2;
-    pub(super) const RHSA: u16 = 3;
-    pub(super) const ANDD: u16 = 4;
-    pub(super) const SATC: u16 = 5;
-    pub(super) const SIDP: u16 = 6;
+pub mod record {
+    /// DMA Remapping Hardware Unit Definition.
+    pub const DRHD: u16 = 0;
+    /// Reserved Memory Region Reporting.
+    pub const RMRR: u16 = 1;
+    /// Root Port ATS Capability Reporting.
+    pub const ATSR: u16 = 2;
+    /// Remapping Hardware Static Affinity.
+    pub const RHSA: u16 = 3;
+    /// ACPI Name-space Device Declaration.
+    pub const ANDD: u16 = 4;
+    /// SoC Integrated Address Translation Cache.
+    pub const SATC: u16 = 5;
+    /// SoC Integrated Device Property.
+    pub const SIDP: u16 = 6;
 }
 
 /// Bits of the table's flags (8.1).

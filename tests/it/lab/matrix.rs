@@ -157,3 +157,47 @@ fn a_processor_without_nested_paging_runs_guests() {
 
     assert_eq!(doctor.verdict("kvm"), json!([true, "ok"]));
 }
+
+#[test]
+fn memory_that_firmware_reserves_for_a_device_keeps_it_on_the_host() {
+    let Some(lab) = Lab::open() else { return };
+    let hardware = root().join("tests/it/lab/matrix/vtd-reserved-memory.yaml");
+    let script = r#"
+        thruway doctor --format json >"$LAB_OUT/doctor.json"
+        thruway doctor --for 0000:01:00.0 --format json >"$LAB_OUT/for.json"; echo "for $?"
+        thruway probe firmware --format json >"$LAB_OUT/probe.json"
+        thruway bind 0000:01:00.0 --yes 2>"$LAB_OUT/bind"; echo "bind $?"
+        # What the kernel says, if one does it all the same.
+        thruway bind 0000:01:00.0 --yes --allow 0000:01:00.0 2>&1
+        readlink /sys/bus/pci/devices/0000:01:00.0/driver
+        thruway run --kernel $LAB_KERNEL_VMLINUX --initrd $LAB_GUEST_INITRD --memory 256MiB --vfio 0000:01:00.0 \
+            </dev/null 2>"$LAB_OUT/run"; echo "run $?"
+        dmesg >"$LAB_OUT/log"
+    "#;
+
+    let run = lab.run(hardware.to_str().unwrap(), script);
+    run.succeeded();
+
+    let doctor = Doctor(run.json("doctor.json"));
+    assert_eq!(doctor.verdict("iommu"), json!([true, "ok"]));
+    doctor.assert_statuses(&[("iommu-running", "pass"), ("iommu-direct-regions", "warn")]);
+    let function = Doctor(run.json("for.json"));
+    function.assert_statuses(&[("iommu-function-direct-region", "fail")]);
+    assert_eq!(function.0["data"]["assignment"]["possible"], false);
+    let memory = &run.json("probe.json")["data"]["firmware"]["dmar"]["reserved_memory"][0];
+    assert_eq!(
+        (&memory["base"], &memory["limit"], &memory["scopes"][0]["address"]),
+        (&json!(0xF_0000), &json!(0xF_FFFF), &json!("0000:01:00.0"))
+    );
+    let said = run.stdout();
+    let code = |of: &str| said.lines().find_map(|line| line.strip_prefix(of)).map(str::trim);
+    assert_eq!((code("for "), code("bind "), code("run ")), (Some("1"), Some("6"), Some("3")), "{said}");
+    assert!(run.file("bind").contains("reserved-region"), "{}", run.file("bind"));
+    assert!(said.contains("drivers/vfio-pci"), "{said}");
+    // Linux: drivers/iommu/iommu.c, `__iommu_group_set_domain_internal` and before; the words are those of 6.3 and later.
+    assert!(
+        run.file("log").contains("requested this device have a 1:1 IOMMU mapping"),
+        "{}",
+        run.file("run")
+    );
+}

@@ -29,8 +29,10 @@
 //! Where the lab cannot run (parts of it are not installed: `thruway rehearse --yes` brings them), a test says SKIP
 //! and passes. With `THRUWAY_TEST_LAB=required`, as `tests/run` sets it, that is a failure.
 
+mod agreement;
 mod groups;
 mod hardware;
+mod in_use;
 mod kvm;
 mod matrix;
 mod process;

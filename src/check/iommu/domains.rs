@@ -6,6 +6,10 @@ use crate::host::HostFacts;
 use crate::host::fact::Fact;
 use crate::host::iommu::{Group, Invalidation};
 
+/// Types of domains in which a device reaches what was mapped for it, or nothing (Linux: drivers/iommu/iommu.c,
+/// `iommu_group_show_type`).
+const CONFINING: [&str; 4] = ["DMA", "DMA-FQ", "blocked", "unmanaged"];
+
 /// A group whose default domain is of type `kind`.
 fn group_of_type<'a>(facts: &'a HostFacts, kind: &str) -> Option<&'a Group> {
     let groups = facts.iommu.groups.known()?;
@@ -33,6 +37,11 @@ pub(super) fn default_domain(facts: &HostFacts) -> Outcome {
         Fact::Known(_) => types(facts),
         unread => return Outcome::unread(unread, SUBJECT),
     };
+    let kinds = facts.iommu.default_domains.known().into_iter().flatten().map(|(kind, _)| kind.as_str());
+    if let Some(strange) = kinds.into_iter().find(|kind| *kind != "identity" && !CONFINING.contains(kind)) {
+        return Outcome::unknown(format!("`{}` is no type of domain that is known", strange.escape_debug()))
+            .evidence("/sys/kernel/iommu_groups/*/type", types);
+    }
     let Some(group) = group_of_type(facts, "identity") else {
         return Outcome::pass("devices of the host are confined")
             .evidence("/sys/kernel/iommu_groups/*/type", types);

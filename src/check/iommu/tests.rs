@@ -1,6 +1,9 @@
 //! The IOMMU of the healthy host, and how each check is brought to each answer.
 
-use crate::check::fixture::{Entry, FakeHost, Fixture, SUBJECT, nothing};
+use super::domains;
+use crate::check::Status;
+use crate::check::fixture::{self, Entry, FakeHost, Fixture, SUBJECT, nothing};
+use crate::host::collect;
 use crate::host::source::answers::Answer;
 
 const GROUPS: &str = "/sys/kernel/iommu_groups";
@@ -198,4 +201,13 @@ pub(in crate::check) const FIXTURES: &[Fixture] = &[
 fn hold_memory(host: &FakeHost) {
     let regions = format!("{GROUPS}/{GROUP}/reserved_regions");
     write(host, &regions, "0x000000007b800000 0x000000007fffffff direct");
+}
+
+#[test]
+fn a_type_of_domain_that_nobody_knows_confines_nothing() {
+    let host = fixture::healthy();
+    write(&host, &format!("{GROUPS}/{GROUP}/type"), "\u{1b}[31mK");
+    let outcome = domains::default_domain(&collect(&host.source()));
+    assert_eq!(outcome.status, Status::Unknown);
+    assert_eq!(outcome.summary, r"`\u{1b}[31mK` is no type of domain that is known");
 }

@@ -2,11 +2,8 @@
 
 use serde_json::Value;
 
-use crate::hosts::Host;
+use crate::hosts::{self, Host};
 use crate::support::{assert_golden, thruway};
-
-const HOSTS: [&str; 7] =
-    ["vtd-igb", "amdvi", "shared-group", "intel-off", "no-iommu", "container", "software-kvm"];
 
 fn document(host: &Host, arguments: &[&str]) -> Value {
     let run = host.ask(100, &[&["doctor", "--format", "json"], arguments].concat());
@@ -16,7 +13,7 @@ fn document(host: &Host, arguments: &[&str]) -> Value {
 
 #[test]
 fn everything_about_each_host() {
-    for name in HOSTS {
+    for name in hosts::all() {
         let run = Host::new(name).ask(100, &["doctor"]);
         assert_eq!(run.stderr, "", "{name}");
         assert_golden(format!("tests/golden/doctor/{name}.txt"), &run.stdout);
@@ -27,7 +24,9 @@ fn everything_about_each_host() {
 fn one_function_of_each_kind() {
     for (host, address) in [
         ("vtd-igb", "0000:01:00.0"),
+        ("vtd-igb", "0000:03:00.0"),
         ("vtd-igb", "0000:00:1f.2"),
+        ("vtd-reserved-memory", "0000:01:00.0"),
         ("shared-group", "0000:02:00.0"),
         ("intel-off", "0000:01:00.0"),
         ("container", "0000:01:00.0"),
@@ -41,7 +40,7 @@ fn one_function_of_each_kind() {
 
 #[test]
 fn the_code_is_1_exactly_when_something_failed() {
-    for name in HOSTS {
+    for name in hosts::all() {
         let host = Host::new(name);
         let failed = document(&host, &[])["data"]["counts"]["fail"].as_u64().unwrap();
         assert_eq!(host.ask(100, &["doctor"]).code, Some(i32::from(failed > 0)), "{name}: {failed} failed");
@@ -50,7 +49,7 @@ fn the_code_is_1_exactly_when_something_failed() {
 
 #[test]
 fn the_document_counts_what_it_lists_and_every_finding_is_whole() {
-    for name in HOSTS {
+    for name in hosts::all() {
         let document = document(&Host::new(name), &[]);
         assert_eq!((&document["schema"], &document["schema_version"]), (&"thruway.doctor".into(), &1.into()));
         let findings = document["data"]["findings"].as_array().unwrap();
@@ -90,7 +89,7 @@ fn what_passing_a_function_through_costs_stands_in_the_document() {
 
 #[test]
 fn tables_fit_their_terminal() {
-    for name in HOSTS {
+    for name in hosts::all() {
         let host = Host::new(name);
         for width in [80, 200] {
             for line in host.ask(width, &["doctor"]).stdout.lines() {

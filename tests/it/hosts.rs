@@ -1,6 +1,7 @@
 //! The hosts of `tests/hosts`, unfolded into directories.
 //!
-//! A host is one text file, one entry a line: `PATH = TEXT`, `PATH -> TARGET`, `PATH/` (a directory), `PATH :` with its
+//! Most are captures (`NAME.tar.gz`, made by `lab::captures`). Those that no emulated host can show are written by hand: a
+//! text file (`NAME.tree`), one entry a line: `PATH = TEXT`, `PATH -> TARGET`, `PATH/` (a directory), `PATH :` with its
 //! lines below behind `| `, and `PATH [SIZE] OFFSET:HEX ..` for bytes, zero where nothing is said.
 
 use std::fs;
@@ -11,6 +12,31 @@ use serde_json::Value;
 
 use crate::support::{Run, program, root, run};
 
+/// Hosts that were captured.
+pub(crate) const CAPTURED: [&str; 13] = [
+    "amdvi",
+    "many-kinds",
+    "no-iommu",
+    "shared-group",
+    "software-kvm",
+    "svm-off",
+    "virtio",
+    "vtd-igb",
+    "vtd-no-dma-translation",
+    "vtd-no-interrupt-remapping",
+    "vtd-nvme",
+    "vtd-off-in-kernel",
+    "vtd-reserved-memory",
+];
+
+/// Hosts that were written by hand.
+pub(crate) const WRITTEN: [&str; 4] = ["container", "intel-off", "malformed", "no-pci"];
+
+/// All of them.
+pub(crate) fn all() -> impl Iterator<Item = &'static str> {
+    CAPTURED.into_iter().chain(WRITTEN)
+}
+
 /// A host of `tests/hosts`, unfolded into a directory.
 pub(crate) struct Host {
     pub(crate) name: &'static str,
@@ -20,6 +46,11 @@ pub(crate) struct Host {
 impl Host {
     pub(crate) fn new(name: &'static str) -> Self {
         let directory = tempfile::tempdir().unwrap();
+        if CAPTURED.contains(&name) {
+            let file = fs::File::open(root().join(format!("tests/hosts/{name}.tar.gz"))).unwrap();
+            tar::Archive::new(flate2::read::GzDecoder::new(file)).unpack(directory.path()).unwrap();
+            return Self { name, directory };
+        }
         let text = fs::read_to_string(root().join(format!("tests/hosts/{name}.tree"))).unwrap();
         let mut lines = text.lines().peekable();
         while let Some(line) = lines.next() {

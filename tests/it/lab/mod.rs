@@ -30,6 +30,7 @@
 //! and passes. With `THRUWAY_TEST_LAB=required`, as `tests/run` sets it, that is a failure.
 
 mod agreement;
+mod captures;
 mod groups;
 mod hardware;
 mod in_use;

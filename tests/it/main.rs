@@ -6,6 +6,7 @@
 //! - `cli`: exit codes, streams, colour. `golden`: what is printed, to the letter.
 //! - `lab`: what a real kernel does in an emulated host; its head says how a test uses it.
 //! - `probe`, `doctor`, `topology`, `report`: what the inspector says of the hosts in `tests/hosts`, which `hosts` unfolds.
+//! - `hostile`: what nobody should find on a host, and what is said of it.
 //! - `terminal`: what terminals and pipes see of all of these.
 //! - `generated`: man pages, completions and the JSON schema are as fresh as the code.
 //!
@@ -25,6 +26,7 @@ mod doctor;
 mod generated;
 mod golden;
 mod groups;
+mod hostile;
 mod hosts;
 mod lab;
 mod probe;

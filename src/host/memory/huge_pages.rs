@@ -77,10 +77,7 @@ pub(super) fn collect(source: &dyn Source, meminfo: &Fact<String>) -> HugePages 
         sizes.sort_unstable();
         sizes.into_iter().map(|size| pool(source, size, &nodes)).collect()
     });
-    HugePages {
-        default_size_bytes: parse::kibibytes(meminfo, MEMINFO, "Hugepagesize"),
-        pools,
-    }
+    HugePages { default_size_bytes: parse::kibibytes(meminfo, MEMINFO, "Hugepagesize"), pools }
 }
 
 fn pool(source: &dyn Source, size_bytes: u64, nodes: &Fact<Vec<u32>>) -> Pool {

@@ -5,6 +5,7 @@ use super::TABLES;
 use crate::host::fact::Fact;
 use crate::host::kernel_log::KernelLog;
 use crate::host::parse;
+use crate::host::pci::config;
 use crate::host::source::Source;
 use crate::spec::pci::walk::{self, read_u16, read_u32};
 use crate::spec::pci::{CapabilityId, header};
@@ -28,7 +29,7 @@ mod capid0 {
 
 /// Whether the chipset has VT-d, where a register says so. Only the first 64 bytes can be read without privilege.
 pub(super) fn chipset_has_vtd(source: &dyn Source) -> Fact<bool> {
-    source.read(HOST_BRIDGE).and_then(|config| {
+    config::read(source, HOST_BRIDGE).and_then(|config| {
         if read_u16(&config, header::VENDOR_ID) != Some(INTEL) {
             return Fact::NotPresent;
         }

@@ -6,6 +6,7 @@ use serde::{Serialize, Serializer};
 
 use super::abilities::{Abilities, Registers};
 use crate::host::fact::Fact;
+use crate::host::source::Source;
 use crate::spec::pci::walk::{self, FoundCapability, FoundExtendedCapability, Walk};
 use crate::spec::pci::{CONFIG_SPACE_SIZE, CapabilityId, header};
 
@@ -57,6 +58,11 @@ pub struct ExtendedCapability {
     pub version: u8,
     /// Offset of its header, in bytes.
     pub offset: u16,
+}
+
+/// Reads as much of the configuration space in the file at `path` as there is something in.
+pub(in crate::host) fn read(source: &dyn Source, path: &str) -> Fact<Vec<u8>> {
+    source.read_wanted(path, &walk::bytes_wanted)
 }
 
 #[expect(clippy::trivially_copy_pass_by_ref, reason = "the signature that serde asks for")]

@@ -187,7 +187,12 @@ impl Attributes<'_> {
     pub(super) fn path(&self, name: &str) -> Option<String> {
         let maybe =
             self.names.known().is_none_or(|names| names.binary_search_by(|n| n.as_str().cmp(name)).is_ok());
-        maybe.then(|| format!("{}/{name}", self.directory))
+        maybe.then(|| self.place(name))
+    }
+
+    /// Where attribute `name` is, if the function has it.
+    pub(super) fn place(&self, name: &str) -> String {
+        format!("{}/{name}", self.directory)
     }
 
     /// Reads attribute `name`; absent if the function does not have it.
@@ -204,14 +209,14 @@ impl Attributes<'_> {
 impl Attributes<'_> {
     /// An attribute that every function has.
     fn required<T>(&self, name: &str, read: impl FnOnce(&str) -> Fact<T>) -> Fact<T> {
-        parse::required(read(name), &format!("{}/{name}", self.directory))
+        parse::required(read(name), &self.place(name))
     }
 
     fn class(&self, name: &str) -> Fact<u32> {
         self.hex(name).and_then(|class| match class {
             0..=0xFF_FFFF => Fact::Known(class),
             _ => Fact::Unreadable {
-                source: format!("{}/{name}", self.directory),
+                source: self.place(name),
                 reason: format!("{class:#x} has more than 24 bits"),
             },
         })
@@ -221,13 +226,13 @@ impl Attributes<'_> {
 fn collect_one(source: &dyn Source, address: PciAddress, name: &str) -> PciDevice {
     let directory = format!("{DEVICES}/{name}");
     let names = source.list(&directory);
-    let function = Attributes { source, directory: directory.clone(), names };
+    let function = Attributes { source, directory, names };
     let link = |name: &str| function.get(name, |source, path| source.link_name(path));
     let driver = link("driver");
     // Reading the configuration space wakes a function up.
     let power_state = function.get("power_state", power_state);
-    let place = format!("{directory}/config");
-    let bytes = function.required("config", |name| function.get(name, |source, path| source.read(path)));
+    let place = function.place("config");
+    let bytes = function.required("config", |name| function.get(name, config::read));
     let config = ConfigSpace::from_bytes(bytes.clone(), &place);
     PciDevice {
         address,
@@ -247,13 +252,12 @@ fn collect_one(source: &dyn Source, address: PciAddress, name: &str) -> PciDevic
             .cloned()
             .unwrap_or_default(),
         driver,
-        iommu_group: link("iommu_group").parse(&format!("{}/iommu_group", function.directory), |group| {
+        iommu_group: link("iommu_group").parse(&function.place("iommu_group"), |group| {
             group.parse().map_err(|_| format!("`{}` is not the number of a group", parse::excerpt(&group)))
         }),
         numa_node: function.get("numa_node", numa_node),
-        sriov: sriov::collect(&function),
-        physical_function: link("physfn")
-            .parse(&format!("{}/physfn", function.directory), |text| text.parse()),
+        sriov: sriov::collect(&function, &bytes),
+        physical_function: link("physfn").parse(&function.place("physfn"), |text| text.parse()),
         reset_methods: resets::methods(&function),
         bus_reset_siblings: Fact::NotPresent,
         power_state,

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::fs::{self, File};
-use std::io;
+use std::io::{self, Read};
 use std::os::unix::fs::{FileExt, MetadataExt};
 use std::time::Duration;
 
@@ -10,7 +10,7 @@ use nix::fcntl::{AT_FDCWD, AtFlags};
 use nix::unistd::{AccessFlags, faccessat};
 
 use super::{
-    CpuidLeaf, DeviceNode, Fact, KvmAnswer, Route, Source, VfLink, VfLinks, fact_of_error,
+    CpuidLeaf, DeviceNode, Fact, KvmAnswer, READ_LIMIT_BYTES, Route, Source, VfLink, VfLinks, fact_of_error,
     is_told_of_the_log, msr_name, read_to_limit,
 };
 use crate::sys;
@@ -33,6 +33,13 @@ impl Source for LiveSource {
     fn read_limited(&self, path: &str, limit_bytes: u64) -> Fact<Vec<u8>> {
         match File::open(path) {
             Ok(file) => read_to_limit(&file, path, limit_bytes),
+            Err(error) => fact_of_error(path, &error),
+        }
+    }
+
+    fn read_wanted(&self, path: &str, wanted: &dyn Fn(&[u8]) -> usize) -> Fact<Vec<u8>> {
+        match File::open(path).and_then(|file| read_wanted(&file, wanted)) {
+            Ok(bytes) => Fact::Known(bytes),
             Err(error) => fact_of_error(path, &error),
         }
     }
@@ -131,6 +138,19 @@ impl Source for LiveSource {
                 .is_ok(),
             }),
             Err(error) => fact_of_error(path, &error),
+        }
+    }
+}
+
+fn read_wanted(file: &File, wanted: &dyn Fn(&[u8]) -> usize) -> io::Result<Vec<u8>> {
+    let limit = usize::try_from(READ_LIMIT_BYTES).unwrap_or(usize::MAX);
+    let mut bytes = Vec::new();
+    loop {
+        let more = wanted(&bytes).min(limit).saturating_sub(bytes.len());
+        let before = bytes.len();
+        file.take(more as u64).read_to_end(&mut bytes)?;
+        if bytes.len() == before {
+            return Ok(bytes); // nothing was wanted, or nothing is left
         }
     }
 }

@@ -72,6 +72,15 @@ pub trait Source: Send + Sync {
     /// The bytes of a regular file. A file larger than `limit_bytes` is [`Fact::Unreadable`].
     fn read_limited(&self, path: &str, limit_bytes: u64) -> Fact<Vec<u8>>;
 
+    /// As many of the first bytes of a regular file as are wanted, for files that cost time by the byte: `wanted` says of
+    /// the bytes so far how many it takes in all, and is asked again until there are so many or the file has ended.
+    fn read_wanted(&self, path: &str, wanted: &dyn Fn(&[u8]) -> usize) -> Fact<Vec<u8>> {
+        self.read(path).map(|mut bytes| {
+            bytes.truncate(length_wanted(&bytes, wanted));
+            bytes
+        })
+    }
+
     /// The names in a directory, sorted. Names that are not UTF-8 are left out: no kernel interface has them.
     fn list(&self, path: &str) -> Fact<Vec<String>>;
 
@@ -124,6 +133,19 @@ pub trait Source: Send + Sync {
     fn link_name(&self, path: &str) -> Fact<String> {
         self.link(path).map(|target| target.rsplit('/').next().unwrap_or_default().to_owned())
     }
+}
+
+/// How many of `bytes` a reader takes who asks `wanted` each time.
+fn length_wanted(bytes: &[u8], wanted: &dyn Fn(&[u8]) -> usize) -> usize {
+    let mut length = 0;
+    while let Some(start) = bytes.get(..length) {
+        let next = wanted(start).min(bytes.len());
+        if next <= length {
+            break;
+        }
+        length = next;
+    }
+    length
 }
 
 /// Why what stands for a host cannot be used.

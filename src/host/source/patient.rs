@@ -121,6 +121,10 @@ impl Source for Patient {
         self.ask(path, |inner| inner.read_limited(path, limit_bytes))
     }
 
+    fn read_wanted(&self, path: &str, wanted: &dyn Fn(&[u8]) -> usize) -> Fact<Vec<u8>> {
+        self.ask(path, |inner| inner.read_wanted(path, wanted))
+    }
+
     fn list(&self, path: &str) -> Fact<Vec<String>> {
         self.ask(path, |inner| inner.list(path))
     }

@@ -29,6 +29,8 @@ impl fmt::Debug for Recorder<'_> {
 struct Heard {
     /// By path and limit.
     reads: BTreeMap<(String, u64), Fact<Vec<u8>>>,
+    /// As much as was wanted.
+    reads_wanted: BTreeMap<String, Fact<Vec<u8>>>,
     lists: BTreeMap<String, Fact<Vec<String>>>,
     links: BTreeMap<String, Fact<String>>,
     /// By leaf and subleaf.
@@ -82,7 +84,8 @@ impl<'a> Recorder<'a> {
             }
         }
         let mut read = BTreeMap::new();
-        for ((path, _), answer) in heard.reads {
+        let reads = heard.reads.into_iter().map(|((path, _), answer)| (path, answer));
+        for (path, answer) in heard.reads_wanted.into_iter().chain(reads) {
             match answer.into() {
                 Answer::Given(bytes) => drop(read.insert(path, bytes)),
                 // Under a smaller limit; what was read has the last word.
@@ -166,6 +169,11 @@ impl Source for Recorder<'_> {
     fn read_limited(&self, path: &str, limit_bytes: u64) -> Fact<Vec<u8>> {
         let question = (path.to_owned(), limit_bytes);
         self.once(|heard| &mut heard.reads, question, || self.inner.read_limited(path, limit_bytes))
+    }
+
+    fn read_wanted(&self, path: &str, wanted: &dyn Fn(&[u8]) -> usize) -> Fact<Vec<u8>> {
+        let question = path.to_owned();
+        self.once(|heard| &mut heard.reads_wanted, question, || self.inner.read_wanted(path, wanted))
     }
 
     fn list(&self, path: &str) -> Fact<Vec<String>> {

@@ -77,7 +77,7 @@ pub struct VirtualFunction {
 }
 
 /// Reads the state of `function`, if it is a physical function.
-pub(super) fn collect(function: &Attributes<'_>) -> Option<Sriov> {
+pub(super) fn collect(function: &Attributes<'_>, config: &Fact<Vec<u8>>) -> Option<Sriov> {
     function.names.known()?;
     function.path("sriov_totalvfs")?;
     let decimal = |name| function.get(name, |source, path| parse::number(source, path, 10));
@@ -88,28 +88,26 @@ pub(super) fn collect(function: &Attributes<'_>) -> Option<Sriov> {
         vf_device_id: function.hex("sriov_vf_device"),
         offset: decimal("sriov_offset"),
         stride: decimal("sriov_stride"),
-        capability: function.get("config", capability),
+        capability: config.as_ref().and_then(|config| capability(config, &function.place("config"))),
         fit: Fit::collect(function),
         vfs: virtual_functions(function),
     })
 }
 
 /// Reads the extended capability. Without privilege the kernel gives 64 bytes, in which it cannot be.
-fn capability(source: &dyn Source, path: &str) -> Fact<Capability> {
-    source.read(path).and_then(|config| {
-        let walk = walk::extended_capabilities(&config);
-        let found = walk.found.iter().find(|found| found.id == ExtendedCapabilityId::SR_IOV.0);
-        match found.and_then(|found| Registers::read(&config, found.offset)) {
-            Some(registers) => Fact::Known(Capability::from(registers)),
-            None if config.len() <= usize::from(crate::spec::pci::CONFIG_SPACE_SIZE) => {
-                Fact::Denied { source: path.to_owned() }
-            }
-            None => Fact::Unreadable {
-                source: path.to_owned(),
-                reason: "the SR-IOV capability is not where it should be".to_owned(),
-            },
+fn capability(config: &[u8], path: &str) -> Fact<Capability> {
+    let walk = walk::extended_capabilities(config);
+    let found = walk.found.iter().find(|found| found.id == ExtendedCapabilityId::SR_IOV.0);
+    match found.and_then(|found| Registers::read(config, found.offset)) {
+        Some(registers) => Fact::Known(Capability::from(registers)),
+        None if config.len() <= usize::from(crate::spec::pci::CONFIG_SPACE_SIZE) => {
+            Fact::Denied { source: path.to_owned() }
         }
-    })
+        None => Fact::Unreadable {
+            source: path.to_owned(),
+            reason: "the SR-IOV capability is not where it should be".to_owned(),
+        },
+    }
 }
 
 impl From<Registers> for Capability {

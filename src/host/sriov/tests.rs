@@ -8,9 +8,18 @@ use crate::host::source::fake::{Entry, FakeHost};
 
 const PF: &str = "/sys/bus/pci/devices/0000:01:00.0";
 
+/// The configuration space of a PCI Express function without extended capabilities.
+fn express() -> Vec<u8> {
+    let mut config = vec![0; 4096];
+    config[0x06] = 0x10;
+    config[0x34] = 0x40;
+    config[0x40] = 0x10;
+    config
+}
+
 /// A NIC with one virtual function and an interface `eth0`.
 fn nic() -> FakeHost {
-    let mut config = vec![0; 4096];
+    let mut config = express();
     config[0x100..0x104].copy_from_slice(&[0x10, 0x00, 0x01, 0x00]);
     config[0x108] = 0x19;
     config[0x10E] = 8;
@@ -44,7 +53,7 @@ fn without_privilege_the_capability_is_denied_and_not_absent() {
     let host = nic();
     host.add(&[(&format!("{PF}/config"), Entry::Bytes(&[0; 64]))]);
     assert!(matches!(sriov(&host.source()).capability, Fact::Denied { .. }));
-    host.add(&[(&format!("{PF}/config"), Entry::Bytes(&[0; 4096]))]);
+    host.add(&[(&format!("{PF}/config"), Entry::Bytes(&express()))]);
     assert!(matches!(sriov(&host.source()).capability, Fact::Unreadable { .. }));
 }
 

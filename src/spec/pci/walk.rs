@@ -151,6 +151,35 @@ pub fn extended_capabilities(config: &[u8]) -> Walk<FoundExtendedCapability> {
     walk
 }
 
+/// How many bytes of a configuration space hold its header, its lists and the registers that they lead to, by its first
+/// bytes `config`. Whoever reads that many and asks again, until there are so many, has them all: each 32 bits are an
+/// access to the device, and most of the 4 KiB are empty.
+#[must_use]
+pub fn bytes_wanted(config: &[u8]) -> usize {
+    /// More than the registers of any capability that is decoded here.
+    const REGISTERS: u16 = 0x100;
+    let header = config.get(..usize::from(header::END));
+    let wanted = match header {
+        None => header::END,
+        Some(header) if header.iter().all(|byte| *byte == 0xFF) => header::END, // nothing answers
+        Some(_) if has_capabilities(config) != Some(true) => header::END,
+        Some(_) if config.len() < usize::from(CONFIG_SPACE_SIZE) => CONFIG_SPACE_SIZE,
+        Some(_) if !capabilities(config).found.iter().any(|found| found.id == CapabilityId::EXPRESS) => {
+            CONFIG_SPACE_SIZE
+        }
+        Some(_) => {
+            let Walk { found, broken } = extended_capabilities(config);
+            let last = found.iter().map(|found| found.offset).max().unwrap_or(CONFIG_SPACE_SIZE);
+            let last = match broken {
+                Some(BrokenList::Truncated(offset)) => last.max(offset),
+                _ => last,
+            };
+            last.saturating_add(REGISTERS).min(EXTENDED_CONFIG_SPACE_SIZE)
+        }
+    };
+    wanted.into()
+}
+
 #[cfg(test)]
 mod tests {
     use proptest::prelude::*;
@@ -213,6 +242,34 @@ mod tests {
         assert_eq!(walk.broken, Some(BrokenList::Loop(0x140)));
     }
 
+    /// How much of `config` is read in all.
+    fn read(config: &[u8]) -> usize {
+        let mut length = 0;
+        loop {
+            let wanted = bytes_wanted(&config[..length]).min(config.len());
+            if wanted <= length {
+                return length;
+            }
+            length = wanted;
+        }
+    }
+
+    #[test]
+    fn no_more_is_wanted_than_the_lists_lead_to() {
+        assert_eq!(read(&[0; 4096]), 64);
+        assert_eq!(read(&[0xFF; 4096]), 64);
+        assert_eq!(read(&config(4096, 0x40, &[(0x40, 0x05, 0)])), 256);
+        let mut express = config(4096, 0x40, &[(0x40, 0x10, 0)]);
+        assert_eq!(read(&express), 512);
+        express[0x100..0x104].copy_from_slice(&0x4001_000D_u32.to_le_bytes());
+        express[0x400..0x404].copy_from_slice(&0x0001_0010_u32.to_le_bytes());
+        assert_eq!(read(&express), 0x500);
+        express[0x400..0x404].copy_from_slice(&0xFFC1_0010_u32.to_le_bytes());
+        assert_eq!(read(&express), 4096);
+        assert_eq!(read(&express[..256]), 256);
+        assert_eq!(read(&express[..64]), 64);
+    }
+
     #[test]
     fn zeros_and_ones_are_no_extended_list() {
         for byte in [0, 0xFF] {
@@ -230,6 +287,7 @@ mod tests {
             }
             prop_assert!(capabilities(&bytes).found.len() <= 48);
             prop_assert!(extended_capabilities(&bytes).found.len() <= 960);
+            prop_assert!(bytes_wanted(&bytes) <= 4096);
         }
     }
 }

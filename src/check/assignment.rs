@@ -4,6 +4,7 @@
 //! yes (Linux: Documentation/driver-api/vfio.rst; drivers/vfio/vfio_iommu_type1.c). That something uses the function is
 //! no obstacle here: it is what the host loses. Whether that loss is allowed is for [`crate::setup`] to refuse.
 
+mod losses;
 #[cfg(test)]
 mod tests;
 
@@ -14,8 +15,10 @@ use crate::host::HostFacts;
 use crate::host::fact::Fact;
 use crate::host::iommu::Group;
 use crate::host::pci::PciDevice;
-use crate::host::usage::{BlockUse, Disk, Interface, Process, Usage};
 use crate::spec::pci::PciAddress;
+
+pub(super) use losses::uses_in_words;
+pub use losses::{Loss, LossKind};
 
 /// Whether one function can be passed through.
 #[derive(Debug, Clone, Serialize)]
@@ -63,33 +66,6 @@ pub enum Role {
     Bridge,
 }
 
-/// Something that the host has through a function.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
-pub struct Loss {
-    /// The function that it belongs to.
-    pub function: PciAddress,
-    /// What kind of thing.
-    pub kind: LossKind,
-    /// The thing and its use, in one sentence.
-    pub text: String,
-    /// Whether the host uses it now; absent where that could not be read.
-    pub in_use: Option<bool>,
-}
-
-/// Kinds of things to lose.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
-#[serde(rename_all = "snake_case")]
-pub enum LossKind {
-    /// A disk.
-    Disk,
-    /// A network interface.
-    NetworkInterface,
-    /// A process has the function, through VFIO: another guest.
-    Process,
-    /// What kind of thing uses the function could not be read.
-    Unknown,
-}
-
 /// What a function is, if its vendor or its class has a name.
 pub(super) fn description(function: &PciDevice) -> Option<String> {
     let names: Vec<_> =
@@ -109,7 +85,7 @@ pub(super) fn assignment(facts: &HostFacts, function: &PciDevice, findings: &[Fi
     let lost = members.iter().filter(|member| matches!(member.role, Role::Asked | Role::GoesAlong));
     let losses = lost
         .filter_map(|member| facts.device(member.device.parse().ok()?))
-        .flat_map(|function| losses(function.address, &function.usage))
+        .flat_map(|function| losses::of(facts, function))
         .collect();
     let (possible, reasons) = decide(facts, function, group, findings);
     Assignment {
@@ -199,80 +175,4 @@ pub(super) fn members(facts: &HostFacts, function: &PciDevice, group: Option<&Gr
 fn member(device: String, function: Option<&PciDevice>, role: Role) -> Member {
     let driver = function.and_then(|function| function.driver.known().cloned());
     Member { device, description: function.and_then(description), driver, role }
-}
-
-/// What the host has through `function`.
-fn losses(function: PciAddress, usage: &Usage) -> Vec<Loss> {
-    let mut losses = Vec::new();
-    let mut add = |kind, text: String, in_use| losses.push(Loss { function, kind, text, in_use });
-    for disk in usage.disks.known().into_iter().flatten() {
-        let in_use = disk.uses.known().map(|uses| !uses.is_empty());
-        add(LossKind::Disk, disk_in_words(disk), in_use);
-    }
-    for interface in usage.interfaces.known().into_iter().flatten() {
-        add(LossKind::NetworkInterface, interface_in_words(interface), interface.up.known().copied());
-    }
-    for process in usage.vfio_users.known().into_iter().flatten() {
-        let text = format!("{} has it already, through VFIO", process_in_words(process));
-        add(LossKind::Process, text, Some(true));
-    }
-    for (what, unread) in [
-        ("disks", usage.disks.is_unread()),
-        ("network interfaces", usage.interfaces.is_unread()),
-        ("processes that hold it through VFIO", usage.vfio_users.is_unread()),
-    ] {
-        if unread {
-            add(LossKind::Unknown, format!("{what}: could not be read"), None);
-        }
-    }
-    losses
-}
-
-/// What the host itself uses of `function`; `None` if nothing that is known.
-pub(super) fn uses_in_words(function: &PciDevice) -> Option<String> {
-    let losses = losses(function.address, &function.usage).into_iter();
-    let used = losses.filter(|loss| loss.in_use == Some(true) && loss.kind != LossKind::Process);
-    let texts: Vec<_> = used.map(|loss| loss.text).collect();
-    (!texts.is_empty()).then(|| texts.join("; "))
-}
-
-fn disk_in_words(disk: &Disk) -> String {
-    let uses = match &disk.uses {
-        Fact::Known(uses) if uses.is_empty() => "not in use".to_owned(),
-        Fact::Known(uses) => uses.iter().map(use_in_words).collect::<Vec<_>>().join("; "),
-        _ => "what uses it could not be read".to_owned(),
-    };
-    format!("disk {}: {uses}", disk.name)
-}
-
-fn use_in_words(block_use: &BlockUse) -> String {
-    match block_use {
-        BlockUse::Mounted { device, at } => format!("{at} ({device})"),
-        BlockUse::Swap { device } => format!("swap ({device})"),
-        BlockUse::Held { device, by } => format!("{by} (on {device})"),
-        BlockUse::Member { device, of } => format!("{of} (on {device})"),
-        BlockUse::Open { device, process } => format!("{device} is open in {}", process_in_words(process)),
-    }
-}
-
-fn interface_in_words(interface: &Interface) -> String {
-    let mut parts = Vec::new();
-    match (&interface.default_route, &interface.routes) {
-        (Fact::Known(true), _) => parts.push("the default route".to_owned()),
-        (Fact::Known(false), Fact::Known(true)) => parts.push("routes".to_owned()),
-        (Fact::Known(false), Fact::Known(false)) => {}
-        _ => parts.push("its routes could not be read".to_owned()),
-    }
-    parts.extend(interface.uppers.iter().map(|upper| format!("{upper} (above it)")));
-    if parts.is_empty() {
-        parts.push(if interface.up == Fact::Known(true) { "up, no routes" } else { "not in use" }.to_owned());
-    }
-    format!("network interface {}: {}", interface.name, parts.join(", "))
-}
-
-fn process_in_words(process: &Process) -> String {
-    match &process.name {
-        Some(name) => format!("{name} (process {})", process.pid),
-        None => format!("process {}", process.pid),
-    }
 }

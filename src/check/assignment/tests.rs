@@ -96,3 +96,54 @@ fn members_with_drivers_go_along_and_bridges_stay() {
         ]
     );
 }
+
+fn loss(answer: &Assignment, kind: LossKind) -> &Loss {
+    answer.losses.iter().find(|loss| loss.kind == kind).unwrap_or_else(|| panic!("{answer:#?}"))
+}
+
+#[test]
+fn virtual_functions_go_with_their_physical_one_and_the_process_that_holds_one_is_named() {
+    let host = host();
+    let vf = "/sys/bus/pci/devices/0000:01:10.0";
+    host.add(&[
+        (&format!("{NIC}/sriov_totalvfs"), Entry::Text("7")),
+        (&format!("{NIC}/virtfn0"), Entry::Link("../0000:01:10.0")),
+        (&format!("{vf}/class"), Entry::Text("0x020000")),
+        (&format!("{vf}/iommu_group"), Entry::Link("../../../kernel/iommu_groups/9")),
+        ("/proc/4321/comm", Entry::Text("qemu")),
+        ("/proc/4321/fd/7", Entry::Link("/dev/vfio/9")),
+    ]);
+
+    let answer = ask(&host, &[]);
+
+    let loss = loss(&answer, LossKind::VirtualFunctions);
+    assert_eq!(loss.text, "its 1 virtual function: 0000:01:10.0 is held by qemu (process 4321)");
+    assert_eq!(loss.in_use, Some(true));
+}
+
+#[test]
+fn the_display_of_the_start_is_lost_with_who_draws_on_it() {
+    let host = host();
+    host.add(&[
+        (&format!("{NIC}/class"), Entry::Text("0x030000")),
+        (&format!("{NIC}/boot_vga"), Entry::Text("1")),
+        ("/proc/iomem", Entry::Text("0-1 : 0000:01:00.0\n  0-1 : simpledrm")),
+    ]);
+    assert_eq!(
+        loss(&ask(&host, &[]), LossKind::Display).text,
+        "the display that the machine started with, on which simpledrm draws"
+    );
+}
+
+#[test]
+fn devices_of_a_usb_controller_go_with_it() {
+    let host = host();
+    let device = "/sys/devices/pci0000:00/0000:01:00.0/usb1/1-2";
+    host.add(&[
+        (&format!("{device}/product"), Entry::Text("Dongle")),
+        ("/sys/bus/usb/devices/1-2", Entry::Link("../../../devices/pci0000:00/0000:01:00.0/usb1/1-2")),
+    ]);
+    let answer = ask(&host, &[]);
+    let loss = loss(&answer, LossKind::UsbDevice);
+    assert_eq!((loss.text.as_str(), loss.in_use), ("USB device 1-2 (Dongle)", Some(false)));
+}

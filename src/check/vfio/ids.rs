@@ -112,7 +112,7 @@ pub(super) fn in_use(facts: &HostFacts) -> Outcome {
     let functions = functions(facts, &ids);
     let used: Vec<_> = functions
         .iter()
-        .filter_map(|(source, function)| Some((*source, *function, uses_in_words(function)?)))
+        .filter_map(|(source, function)| Some((*source, *function, uses_in_words(facts, function)?)))
         .collect();
     if used.is_empty() {
         for (_, function) in &functions {

@@ -33,7 +33,7 @@ pub(super) fn chipset_has_vtd(source: &dyn Source) -> Fact<bool> {
         if read_u16(&config, header::VENDOR_ID) != Some(INTEL) {
             return Fact::NotPresent;
         }
-        if config.len() <= usize::from(header::END) {
+        if walk::has_capabilities(&config) == Some(true) && config.len() <= usize::from(header::END) {
             return Fact::Denied { source: HOST_BRIDGE.to_owned() };
         }
         let has_register = walk::capabilities(&config)
@@ -138,6 +138,9 @@ mod tests {
         server[0xE0] = 0x10;
         assert_eq!((chipset(&amd), chipset(&server)), (Fact::NotPresent, Fact::NotPresent));
         assert!(matches!(chipset(&host_bridge(0)[..64]), Fact::Denied { .. }));
+        let mut without_capabilities = host_bridge(0);
+        without_capabilities[0x06] = 0;
+        assert_eq!(chipset(&without_capabilities), Fact::NotPresent);
     }
 
     #[test]

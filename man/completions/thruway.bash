@@ -31,6 +31,9 @@ _thruway() {
             thruway,generate)
                 cmd="thruway__subcmd__generate"
                 ;;
+            thruway,groups)
+                cmd="thruway__subcmd__groups"
+                ;;
             thruway,plan)
                 cmd="thruway__subcmd__plan"
                 ;;
@@ -42,6 +45,9 @@ _thruway() {
                 ;;
             thruway,rehearse)
                 cmd="thruway__subcmd__rehearse"
+                ;;
+            thruway,report)
+                cmd="thruway__subcmd__report"
                 ;;
             thruway,run)
                 cmd="thruway__subcmd__run"
@@ -92,7 +98,7 @@ _thruway() {
 
     case "${cmd}" in
         thruway)
-            opts="-v -q -h -V --color --verbose --quiet --help --version probe doctor topology capture bind unbind vf plan apply undo status run rehearse profile generate"
+            opts="-v -q -h -V --color --verbose --quiet --help --version probe doctor groups topology report capture bind unbind vf plan apply undo status run rehearse profile generate"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 1 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -301,6 +307,36 @@ _thruway() {
             COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
             return 0
             ;;
+        thruway__subcmd__groups)
+            opts="-v -q -h -V --why --root --format --color --verbose --quiet --help --version"
+            if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
+                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+                return 0
+            fi
+            case "${prev}" in
+                --why)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --root)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --format)
+                    COMPREPLY=($(compgen -W "table json yaml" -- "${cur}"))
+                    return 0
+                    ;;
+                --color)
+                    COMPREPLY=($(compgen -W "auto always never" -- "${cur}"))
+                    return 0
+                    ;;
+                *)
+                    COMPREPLY=()
+                    ;;
+            esac
+            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            return 0
+            ;;
         thruway__subcmd__plan)
             opts="-v -q -h -V --allow --format --color --verbose --quiet --help --version"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
@@ -328,7 +364,7 @@ _thruway() {
             return 0
             ;;
         thruway__subcmd__probe)
-            opts="-v -q -h -V --diff --root --format --color --verbose --quiet --help --version cpu firmware kernel kvm memory iommu pci sriov usage vfio usb scsi interrupts"
+            opts="-v -q -h -V --diff --measure --root --format --color --verbose --quiet --help --version cpu firmware kernel kvm topology memory scheduling iommu pci sriov usage vfio usb scsi interrupts"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -469,6 +505,32 @@ _thruway() {
                     return 0
                     ;;
                 --drive-initrd)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --color)
+                    COMPREPLY=($(compgen -W "auto always never" -- "${cur}"))
+                    return 0
+                    ;;
+                *)
+                    COMPREPLY=()
+                    ;;
+            esac
+            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            return 0
+            ;;
+        thruway__subcmd__report)
+            opts="-v -q -h -V --html --no-redact --root --color --verbose --quiet --help --version"
+            if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
+                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+                return 0
+            fi
+            case "${prev}" in
+                --html)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --root)
                     COMPREPLY=($(compgen -f "${cur}"))
                     return 0
                     ;;

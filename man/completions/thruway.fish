@@ -33,7 +33,9 @@ complete -c thruway -n "__fish_thruway_needs_command" -s h -l help -d 'Print hel
 complete -c thruway -n "__fish_thruway_needs_command" -s V -l version -d 'Print version'
 complete -c thruway -n "__fish_thruway_needs_command" -f -a "probe" -d 'Show what this host is: CPU, KVM, IOMMU groups, PCI functions and what uses them'
 complete -c thruway -n "__fish_thruway_needs_command" -f -a "doctor" -d 'Say what is wrong with this host, why, and what to do'
+complete -c thruway -n "__fish_thruway_needs_command" -f -a "groups" -d 'Show the IOMMU groups, why each is as it is, and what another slot would give'
 complete -c thruway -n "__fish_thruway_needs_command" -f -a "topology" -d 'Draw the PCI tree with its IOMMU groups: as text, as a picture (SVG), or for Graphviz (DOT)'
+complete -c thruway -n "__fish_thruway_needs_command" -f -a "report" -d 'Write one page for people: verdicts, what to do, groups, facts; for a browser'
 complete -c thruway -n "__fish_thruway_needs_command" -f -a "capture" -d 'Write what this host is into one file, to be looked at elsewhere or later'
 complete -c thruway -n "__fish_thruway_needs_command" -f -a "bind" -d 'Give functions to a driver, for guests usually to vfio-pci'
 complete -c thruway -n "__fish_thruway_needs_command" -f -a "unbind" -d 'Give functions back to the driver that the kernel chooses'
@@ -54,6 +56,7 @@ yaml\t'The same document as YAML'"
 complete -c thruway -n "__fish_thruway_using_subcommand probe" -l color -d 'When to use colour: auto (on a terminal, unless NO_COLOR is set), always or never' -r -f -a "auto\t'On a terminal that can, unless NO_COLOR is set or TERM is dumb'
 always\t'Even into files and pipes'
 never\t'Not at all'"
+complete -c thruway -n "__fish_thruway_using_subcommand probe" -l measure -d 'Measure KVM with a small guest, for less than half a second: is there hardware behind it?'
 complete -c thruway -n "__fish_thruway_using_subcommand probe" -s v -l verbose -d 'Say more on stderr; twice for debugging, thrice for everything'
 complete -c thruway -n "__fish_thruway_using_subcommand probe" -s q -l quiet -d 'Say nothing on stderr but errors'
 complete -c thruway -n "__fish_thruway_using_subcommand probe" -s h -l help -d 'Print help (see more with \'--help\')'
@@ -72,6 +75,18 @@ complete -c thruway -n "__fish_thruway_using_subcommand doctor" -s v -l verbose 
 complete -c thruway -n "__fish_thruway_using_subcommand doctor" -s q -l quiet -d 'Say nothing on stderr but errors'
 complete -c thruway -n "__fish_thruway_using_subcommand doctor" -s h -l help -d 'Print help (see more with \'--help\')'
 complete -c thruway -n "__fish_thruway_using_subcommand doctor" -s V -l version -d 'Print version'
+complete -c thruway -n "__fish_thruway_using_subcommand groups" -l why -d 'Say why the group of this function is as it is; with two, why they are in one group or in two' -r
+complete -c thruway -n "__fish_thruway_using_subcommand groups" -l root -d 'Read a capture, or a directory laid out like a host, instead of this host' -r -F
+complete -c thruway -n "__fish_thruway_using_subcommand groups" -l format -d 'How to print the answer: a table for people; json or yaml, one document for programs' -r -f -a "table\t'For people; may change between versions'
+json\t'One JSON document, for programs'
+yaml\t'The same document as YAML'"
+complete -c thruway -n "__fish_thruway_using_subcommand groups" -l color -d 'When to use colour: auto (on a terminal, unless NO_COLOR is set), always or never' -r -f -a "auto\t'On a terminal that can, unless NO_COLOR is set or TERM is dumb'
+always\t'Even into files and pipes'
+never\t'Not at all'"
+complete -c thruway -n "__fish_thruway_using_subcommand groups" -s v -l verbose -d 'Say more on stderr; twice for debugging, thrice for everything'
+complete -c thruway -n "__fish_thruway_using_subcommand groups" -s q -l quiet -d 'Say nothing on stderr but errors'
+complete -c thruway -n "__fish_thruway_using_subcommand groups" -s h -l help -d 'Print help (see more with \'--help\')'
+complete -c thruway -n "__fish_thruway_using_subcommand groups" -s V -l version -d 'Print version'
 complete -c thruway -n "__fish_thruway_using_subcommand topology" -l root -d 'Read a capture, or a directory laid out like a host, instead of this host' -r -F
 complete -c thruway -n "__fish_thruway_using_subcommand topology" -l format -d 'How to draw it: tree, svg, dot; json and yaml for programs' -r -f -a "tree\t'Lines for a terminal'
 svg\t'A picture'
@@ -85,6 +100,16 @@ complete -c thruway -n "__fish_thruway_using_subcommand topology" -s v -l verbos
 complete -c thruway -n "__fish_thruway_using_subcommand topology" -s q -l quiet -d 'Say nothing on stderr but errors'
 complete -c thruway -n "__fish_thruway_using_subcommand topology" -s h -l help -d 'Print help (see more with \'--help\')'
 complete -c thruway -n "__fish_thruway_using_subcommand topology" -s V -l version -d 'Print version'
+complete -c thruway -n "__fish_thruway_using_subcommand report" -l html -d 'The page to write; the file must not exist; - for stdout' -r -F
+complete -c thruway -n "__fish_thruway_using_subcommand report" -l root -d 'Read a capture, or a directory laid out like a host, instead of this host' -r -F
+complete -c thruway -n "__fish_thruway_using_subcommand report" -l color -d 'When to use colour: auto (on a terminal, unless NO_COLOR is set), always or never' -r -f -a "auto\t'On a terminal that can, unless NO_COLOR is set or TERM is dumb'
+always\t'Even into files and pipes'
+never\t'Not at all'"
+complete -c thruway -n "__fish_thruway_using_subcommand report" -l no-redact -d 'Keep serial numbers, addresses, UUIDs and names as they are'
+complete -c thruway -n "__fish_thruway_using_subcommand report" -s v -l verbose -d 'Say more on stderr; twice for debugging, thrice for everything'
+complete -c thruway -n "__fish_thruway_using_subcommand report" -s q -l quiet -d 'Say nothing on stderr but errors'
+complete -c thruway -n "__fish_thruway_using_subcommand report" -s h -l help -d 'Print help (see more with \'--help\')'
+complete -c thruway -n "__fish_thruway_using_subcommand report" -s V -l version -d 'Print version'
 complete -c thruway -n "__fish_thruway_using_subcommand capture" -s o -l output -d 'The file to write; it must not exist' -r -F
 complete -c thruway -n "__fish_thruway_using_subcommand capture" -l root -d 'Read a capture, or a directory laid out like a host, instead of this host' -r -F
 complete -c thruway -n "__fish_thruway_using_subcommand capture" -l color -d 'When to use colour: auto (on a terminal, unless NO_COLOR is set), always or never' -r -f -a "auto\t'On a terminal that can, unless NO_COLOR is set or TERM is dumb'

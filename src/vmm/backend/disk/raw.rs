@@ -280,6 +280,11 @@ mod tests {
             assert!(error.contains(&process) && error.contains(image.path().to_str().unwrap()), "{error}");
         }
         drop(writer);
+    }
+
+    #[test]
+    fn an_image_has_many_readers_and_no_writer_beside_them() {
+        let image = image(512);
         let reader = RawDisk::open(image.path(), Access::ReadOnly).unwrap();
         assert!(RawDisk::open(image.path(), Access::ReadOnly).is_ok());
         assert!(RawDisk::open(image.path(), Access::ReadWrite).is_err());

@@ -83,18 +83,24 @@ mod tests {
 
     use super::*;
 
-    #[test]
-    fn one_writer_or_many_readers_and_the_holder_is_found() {
+    fn open_three_times() -> [File; 3] {
         let image = tempfile::NamedTempFile::new().unwrap();
-        let open = || OpenOptions::new().read(true).write(true).open(image.path()).unwrap();
-        let (first, second) = (open(), open());
-        assert!(try_lock(&first, LockKind::Exclusive).unwrap());
-        assert!(!try_lock(&second, LockKind::Shared).unwrap());
-        assert_eq!(holder(&second), Some(std::process::id()));
-        drop(first);
+        [(); 3].map(|()| OpenOptions::new().read(true).write(true).open(image.path()).unwrap())
+    }
+
+    #[test]
+    fn a_writer_is_alone_and_found() {
+        let [writer, other, _] = open_three_times();
+        assert!(try_lock(&writer, LockKind::Exclusive).unwrap());
+        assert!(!try_lock(&other, LockKind::Shared).unwrap());
+        assert_eq!(holder(&other), Some(std::process::id()));
+    }
+
+    #[test]
+    fn readers_are_many_and_keep_writers_out() {
+        let [first, second, third] = open_three_times();
+        assert!(try_lock(&first, LockKind::Shared).unwrap());
         assert!(try_lock(&second, LockKind::Shared).unwrap());
-        let third = open();
-        assert!(try_lock(&third, LockKind::Shared).unwrap());
         assert!(!try_lock(&third, LockKind::Exclusive).unwrap());
     }
 }

@@ -5,7 +5,7 @@ use std::sync::OnceLock;
 
 use serde_json::{Value, json};
 
-use super::{Lab, Run};
+use super::{Lab, NEVER_TOLD, Run};
 use crate::support::{program, root, run};
 
 const DISK: &str = "0000:03:00.0";
@@ -183,8 +183,19 @@ fn a_file_that_does_not_answer_is_unread_and_the_rest_is_told() {
     assert!(run.stdout().contains("silent 0"), "{}", run.stdout());
     let devices = |probe: &Value| probe["data"]["pci"]["devices"].as_array().unwrap().clone();
     let position = devices(&silent).iter().position(|device| device["address"] == NETWORK_CARD).unwrap();
-    assert_eq!(unread(&silent), [format!("/data/pci/devices/{position}/vendor_id")]);
+    let silent_file = format!("/data/pci/devices/{position}/vendor_id");
+    assert_eq!(unread(&silent), [NEVER_TOLD, &silent_file]);
     assert_eq!(devices(&silent).len(), devices(&probe).len());
+}
+
+/// The diagnosis without how much memory was left, which was another amount when the capture was made.
+fn without_moments(mut doctor: Value) -> Value {
+    for finding in doctor["data"]["findings"].as_array_mut().unwrap() {
+        if finding["id"] == "memory-swap" {
+            finding["evidence"] = Value::Null;
+        }
+    }
+    doctor["data"].take()
 }
 
 #[test]
@@ -198,7 +209,7 @@ fn its_capture_replays_what_it_said_and_redaction_changes_no_finding() {
         serde_json::from_str(&replay.stdout).unwrap()
     };
     let (told, whole) = (live.json("doctor.json"), replayed("whole.tar.gz"));
-    assert_eq!(whole["data"], told["data"]);
+    assert_eq!(without_moments(whole), without_moments(told.clone()));
     let redacted = replayed("redacted.tar.gz");
     assert_eq!(statuses(&redacted), statuses(&told));
     assert_eq!(redacted["data"]["verdicts"], told["data"]["verdicts"]);

@@ -49,6 +49,9 @@ use std::time::Duration;
 use crate::support::{PROGRAM, skip};
 use thruway::rehearse::{Assets, Cache, EmulatedHost, Hardware, Options, Outcome, Silent, guest_initrd};
 
+/// What cannot be read in any emulated host: whether irqbalance runs, which systemd would tell, and none runs there.
+pub(crate) const NEVER_TOLD: &str = "/data/scheduling/irqbalance";
+
 /// The parts of emulated hosts, found.
 pub(crate) struct Lab {
     assets: Assets,

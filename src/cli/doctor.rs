@@ -27,7 +27,7 @@ Examples:
   thruway doctor                                 everything that is wrong here, and what to do
   thruway doctor --for vfio                      only what matters for passing devices through
   thruway doctor --for 01:00.0                   can this device be passed through, and what does the host lose?
-  thruway doctor --explain iommu-dma-remapping   why a check matters, and its answer here
+  thruway doctor --explain iommu-running         why a check matters, and its answer here
   thruway doctor --format json | jq '.data.findings[] | select(.status == \"fail\")'
 
 Ends with 1 if a check failed, and only then. What could not be read is unknown, never passed: as root more is known.")]
@@ -163,6 +163,15 @@ fn explain(args: &Args, check: &'static Check, context: &Context) -> CliResult {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn the_check_that_the_help_explains_is_there() {
+        let help =
+            <Args as clap::Args>::augment_args(clap::Command::new("doctor")).render_long_help().to_string();
+        let (_, rest) = help.split_once("thruway doctor --explain ").unwrap();
+        let id = rest.split_whitespace().next().unwrap();
+        assert!(check::by_id(id).is_some(), "{id}");
+    }
 
     #[test]
     fn a_subject_is_a_purpose_or_an_address() {

@@ -1,14 +1,18 @@
-//! Names of vendors, devices and classes: the host's own pci.ids first, the copy that we carry for the rest.
+//! Names of vendors, devices and classes: those that we carry, and what they lack from the host's own pci.ids.
 //!
-//! The list is 1.5 MB and a host has a few dozen different functions, so it is read once from start to end and only
-//! what is wanted is kept (format: <https://pci-ids.ucw.cz/>).
+//! A host has a few dozen different functions, so only what is wanted is kept of either list (format:
+//! <https://pci-ids.ucw.cz/>). Ours comes first because the blocks of its vendors can be found without a look at the
+//! 1.5 MB before them; the host's is newer where it is needed.
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use pci_ids::FromId;
-
 use crate::host::source::Source;
 use crate::spec::pci::ClassCode;
+
+/// The list that we carry: vendors by number, classes behind them (`src/build.rs`).
+static CARRIED: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/pci.ids"));
+/// Where its blocks begin, in bytes: the classes, and each vendor by its number.
+static BLOCKS: (usize, &[(u16, usize)]) = include!(concat!(env!("OUT_DIR"), "/pci_ids_blocks.rs"));
 
 /// Where distributions put the list.
 pub(super) const PLACES: [&str; 3] =
@@ -39,13 +43,27 @@ impl Names {
         if wanted.is_empty() {
             return Self::default();
         }
-        let mut names = PLACES
-            .iter()
-            .find_map(|place| {
-                source.read_limited(place, LIMIT_BYTES).known().map(|list| Self::parse(list, wanted))
-            })
-            .unwrap_or_default();
-        names.fill_up(wanted);
+        let mut names = Self::carried(wanted);
+        let lacking: BTreeSet<_> =
+            wanted.iter().filter(|pair| !names.devices.contains_key(pair)).copied().collect();
+        if !lacking.is_empty() {
+            let read = |place: &&str| source.read_limited(place, LIMIT_BYTES).known().cloned();
+            names.fill_up(Self::parse(&PLACES.iter().find_map(read).unwrap_or_default(), &lacking));
+        }
+        names
+    }
+
+    /// What our own list says.
+    fn carried(wanted: &BTreeSet<(u16, u16)>) -> Self {
+        let (classes, vendors) = BLOCKS;
+        let mut names = Self::parse(CARRIED.get(classes..).unwrap_or_default(), wanted);
+        for vendor in wanted.iter().map(|(vendor, _)| *vendor).collect::<BTreeSet<_>>() {
+            if let Ok(at) = vendors.binary_search_by_key(&vendor, |(vendor, _)| *vendor) {
+                let start = |at: usize| vendors.get(at).map_or(classes, |(_, start)| *start);
+                let block = CARRIED.get(start(at)..start(at + 1)).unwrap_or_default();
+                names.fill_up(Self::parse(block, wanted));
+            }
+        }
         names
     }
 
@@ -53,12 +71,13 @@ impl Names {
         let vendors: BTreeSet<u16> = wanted.iter().map(|(vendor, _)| *vendor).collect();
         let mut names = Self::default();
         let mut block = Block::Other;
-        for line in list.split(|byte| *byte == b'\n') {
+        for line in lines(list) {
             match (line, block) {
                 ([] | [b'#', ..] | [b'\t', b'\t', ..], _) | ([b'\t', ..], Block::Other) => {}
                 ([b'\t', entry @ ..], Block::Vendor(vendor)) => {
-                    if let Some((device, name)) = split_id::<4>(entry)
+                    if let Some(device) = hex::<4>(entry)
                         && wanted.contains(&(vendor, device))
+                        && let Some((_, name)) = split_id::<4>(entry)
                     {
                         names.devices.insert((vendor, device), name);
                     }
@@ -94,22 +113,17 @@ impl Names {
         names
     }
 
-    /// Takes what is still missing from the list that was compiled in.
-    fn fill_up(&mut self, wanted: &BTreeSet<(u16, u16)>) {
-        for &(vendor, device) in wanted {
-            if let Some(known) = pci_ids::Vendor::from_id(vendor) {
-                self.vendors.entry(vendor).or_insert_with(|| known.name().to_owned());
-            }
-            if let Some(known) = pci_ids::Device::from_vid_pid(vendor, device) {
-                self.devices.entry((vendor, device)).or_insert_with(|| known.name().to_owned());
+    /// Takes from `more` what is still missing.
+    fn fill_up(&mut self, more: Self) {
+        fn fill<K: Ord>(names: &mut BTreeMap<K, String>, more: BTreeMap<K, String>) {
+            for (key, name) in more {
+                names.entry(key).or_insert(name);
             }
         }
-        for class in pci_ids::Classes::iter() {
-            self.classes.entry(class.id()).or_insert_with(|| class.name().to_owned());
-            for sub in class.subclasses() {
-                self.subclasses.entry((class.id(), sub.id())).or_insert_with(|| sub.name().to_owned());
-            }
-        }
+        fill(&mut self.vendors, more.vendors);
+        fill(&mut self.devices, more.devices);
+        fill(&mut self.classes, more.classes);
+        fill(&mut self.subclasses, more.subclasses);
     }
 
     /// Name of a vendor.
@@ -150,8 +164,14 @@ pub(super) fn abridged(list: &[u8], wanted: &BTreeSet<(u16, u16)>) -> Vec<u8> {
             vendor.is_some() || hex::<4>(entry).is_none()
         }
     };
-    let kept: Vec<&[u8]> = list.split(|byte| *byte == b'\n').filter(keep).collect();
+    let kept: Vec<&[u8]> = lines(list).filter(keep).collect();
     kept.join(&b'\n')
+}
+
+/// The lines of a list, the last one too if nothing ends it.
+fn lines(list: &[u8]) -> impl Iterator<Item = &[u8]> {
+    let ends = memchr::memchr_iter(b'\n', list).chain([list.len()]);
+    ends.scan(0, |start, end| list.get(std::mem::replace(start, end + 1)..end))
 }
 
 /// The number in the first `DIGITS` hexadecimal digits of `text`.
@@ -172,6 +192,7 @@ fn split_id<const DIGITS: usize>(text: &[u8]) -> Option<(u16, String)> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::host::source::fake::{Entry, FakeHost};
 
     const LIST: &[u8] =
         b"# comment\n\n8086  Intel Corporation\n\t10c9  82576 Gigabit\n\t\t8086 a03c  Adapter\n\
@@ -203,13 +224,35 @@ mod tests {
     }
 
     #[test]
-    fn the_list_that_we_carry_fills_gaps() {
-        let wanted = BTreeSet::from([(0x8086, 0x10c9)]);
-        let mut names = Names::parse(b"8086  Renamed\n", &wanted);
-        names.fill_up(&wanted);
-        assert_eq!(names.vendor(0x8086), Some("Renamed"));
+    fn the_list_that_we_carry_is_found_by_its_blocks() {
+        let (classes, vendors) = BLOCKS;
+        assert!(vendors.len() > 2000 && vendors.is_sorted());
+        for pair in [(vendors[0].0, 0), (0x8086, 0x10c9), (vendors[vendors.len() - 1].0, 0)] {
+            let wanted = BTreeSet::from([pair]);
+            let (found, whole) = (Names::carried(&wanted), Names::parse(CARRIED, &wanted));
+            assert_eq!(format!("{found:?}"), format!("{whole:?}"));
+            assert!(found.vendor(pair.0).is_some(), "{pair:x?}");
+        }
+        assert!(CARRIED[classes..].starts_with(b"C 00  "));
+        let names = Names::carried(&BTreeSet::from([(0x8086, 0x10c9)]));
         assert!(names.device(0x8086, 0x10c9).unwrap().contains("82576"));
         assert_eq!(names.class(ClassCode::from_u24(0x01_08_02)), Some("Non-Volatile memory controller"));
+    }
+
+    #[test]
+    fn the_hosts_list_tells_what_ours_lacks_and_no_more() {
+        let host = FakeHost::new(&[(
+            PLACES[1],
+            Entry::Text(
+                "8086  Renamed\n\t10c9  Renamed too\n\tfffe  From tomorrow\nfff9  Nobody yet\n\t0001  Card\n",
+            ),
+        )]);
+        let wanted = BTreeSet::from([(0x8086, 0x10c9), (0x8086, 0xFFFE), (0xFFF9, 1)]);
+        let names = Names::load(&host.source(), &wanted);
+        assert_eq!(names.vendor(0x8086), Some("Intel Corporation"));
+        assert!(names.device(0x8086, 0x10c9).unwrap().contains("82576"));
+        assert_eq!(names.device(0x8086, 0xFFFE), Some("From tomorrow"));
+        assert_eq!((names.vendor(0xFFF9), names.device(0xFFF9, 1)), (Some("Nobody yet"), Some("Card")));
     }
 
     #[test]

@@ -43,17 +43,6 @@ fn identifiers_class_and_names_are_read() {
 }
 
 #[test]
-fn the_hosts_own_list_of_names_comes_first() {
-    let host = FakeHost::new(&[
-        (&format!("{FUNCTION}/vendor"), Entry::Text("0x8086")),
-        (&format!("{FUNCTION}/device"), Entry::Text("0x10c9")),
-        ("/usr/share/misc/pci.ids", Entry::Text("8086  Ours\n\t10c9  Special")),
-    ]);
-    let facts = collect_host(&host.source());
-    assert_eq!(facts.pci.functions()[0].device.as_deref(), Some("Special"));
-}
-
-#[test]
 fn what_the_kernel_writes_for_nothing_is_absent() {
     let plain = function(&[
         ("driver_override", Entry::Text("(null)")),

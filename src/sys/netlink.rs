@@ -18,7 +18,7 @@ use netlink_sys::{Socket, SocketAddr, protocols::NETLINK_ROUTE};
 
 use super::child::{self, ChildError, Job};
 
-pub use dump::{DumpedLink, DumpedRoute, DumpedVf, RouteFamily, links, routes};
+pub use dump::{DumpedLink, DumpedRoute, DumpedVf, links, routes};
 
 const SEQUENCE: u32 = 1;
 

@@ -7,6 +7,7 @@ use std::os::unix::fs::{FileExt, MetadataExt};
 use std::time::Duration;
 
 use nix::fcntl::{AT_FDCWD, AtFlags};
+use nix::net::if_::if_indextoname;
 use nix::unistd::{AccessFlags, faccessat};
 
 use super::{
@@ -15,7 +16,7 @@ use super::{
 };
 use crate::sys;
 use crate::sys::child::ChildError;
-use crate::sys::netlink::{self, DumpedLink, DumpedVf, RouteFamily};
+use crate::sys::netlink::{self, DumpedLink, DumpedVf};
 
 /// Reads the live host. Has no state; paths are used as they are.
 #[derive(Debug, Clone, Copy, Default)]
@@ -108,15 +109,14 @@ impl Source for LiveSource {
     }
 
     fn routes(&self) -> Fact<Vec<Route>> {
-        let dumps = netlink::links(NETLINK_LIMIT).and_then(|links| {
-            let mut routes = netlink::routes(RouteFamily::V4, NETLINK_LIMIT)?;
-            routes.extend(netlink::routes(RouteFamily::V6, NETLINK_LIMIT)?);
-            Ok((links, routes))
-        });
-        fact_of_netlink(dumps).map(|(links, routes)| {
-            let names: BTreeMap<_, _> = links.into_iter().map(|link| (link.index, link.name)).collect();
+        fact_of_netlink(netlink::routes(NETLINK_LIMIT)).map(|routes| {
+            let mut names = BTreeMap::new();
             let named = routes.into_iter().filter(|route| !route.is_interface_own).filter_map(|route| {
-                let interface = names.get(&route.interface_index).filter(|name| *name != "lo")?.clone();
+                let index = route.interface_index;
+                let name = names
+                    .entry(index)
+                    .or_insert_with(|| if_indextoname(index).ok().and_then(|name| name.into_string().ok()));
+                let interface = name.clone().filter(|name| name != "lo")?;
                 Some(Route { interface, table: route.table, default: route.is_default })
             });
             named.collect()

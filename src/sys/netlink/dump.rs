@@ -49,15 +49,6 @@ pub struct DumpedVf {
     pub link_state: Option<&'static str>,
 }
 
-/// A protocol family of routes.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum RouteFamily {
-    /// IPv4.
-    V4,
-    /// IPv6.
-    V6,
-}
-
 /// A route over an interface. One with several next hops is several.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct DumpedRoute {
@@ -82,17 +73,13 @@ pub fn links(limit: Duration) -> Result<Vec<DumpedLink>, ChildError> {
     Ok(answers.into_iter().filter_map(link).collect())
 }
 
-/// The unicast routes of all tables of one family.
+/// The unicast routes of all tables, of IPv4 and of IPv6.
 ///
 /// # Errors
 /// As [`links`].
-pub fn routes(family: RouteFamily, limit: Duration) -> Result<Vec<DumpedRoute>, ChildError> {
-    let mut request = RouteMessage::default();
-    request.header.address_family = match family {
-        RouteFamily::V4 => AddressFamily::Inet,
-        RouteFamily::V6 => AddressFamily::Inet6,
-    };
-    let answers = dump(RouteNetlinkMessage::GetRoute(request), limit)?;
+pub fn routes(limit: Duration) -> Result<Vec<DumpedRoute>, ChildError> {
+    // The kernel dumps every family for a request that names none (Linux: net/core/rtnetlink.c, `rtnl_dump_all`).
+    let answers = dump(RouteNetlinkMessage::GetRoute(RouteMessage::default()), limit)?;
     Ok(answers.into_iter().flat_map(hops).collect())
 }
 
@@ -201,7 +188,8 @@ fn hops(message: RouteNetlinkMessage) -> Vec<DumpedRoute> {
     let RouteNetlinkMessage::NewRoute(RouteMessage { header, attributes, .. }) = message else {
         return Vec::new();
     };
-    if header.kind != RouteType::Unicast {
+    let is_ip = matches!(header.address_family, AddressFamily::Inet | AddressFamily::Inet6);
+    if !is_ip || header.kind != RouteType::Unicast {
         return Vec::new();
     }
     let mut table = u32::from(header.table);
@@ -273,6 +261,7 @@ mod tests {
 
     fn route(kind: RouteType, length: u8, attributes: Vec<RouteAttribute>) -> Vec<DumpedRoute> {
         let mut message = RouteMessage::default();
+        message.header.address_family = AddressFamily::Inet;
         message.header.kind = kind;
         message.header.destination_prefix_length = length;
         message.header.table = 254;

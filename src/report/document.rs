@@ -34,7 +34,7 @@ pub fn document<T: Serialize>(schema: &str, version: u32, data: &T) -> Result<Va
 pub fn split<T: Serialize>(data: &T) -> Result<(Value, Vec<Unread>), serde_json::Error> {
     let mut data = serde_json::to_value(data)?;
     let mut unread = Vec::new();
-    collect_unread(&mut data, &mut "/data".to_owned(), &mut unread);
+    collect_unread(&mut data, &Place::Data, &mut unread);
     Ok((data, unread))
 }
 
@@ -49,40 +49,53 @@ pub struct Unread {
     pub source: String,
 }
 
-/// Replaces every marker below `value` by null; `pointer` is where `value` stands (RFC 6901).
-fn collect_unread(value: &mut Value, pointer: &mut String, unread: &mut Vec<Unread>) {
-    let stem = pointer.len();
+/// Where a value stands, told only when somebody asks.
+enum Place<'a> {
+    Data,
+    Key(&'a Self, &'a str),
+    Index(&'a Self, usize),
+}
+
+impl Place<'_> {
+    /// As a JSON pointer (RFC 6901).
+    fn pointer(&self) -> String {
+        match self {
+            Self::Data => "/data".to_owned(),
+            Self::Key(above, key) => {
+                format!("{}/{}", above.pointer(), key.replace('~', "~0").replace('/', "~1"))
+            }
+            Self::Index(above, index) => format!("{}/{index}", above.pointer()),
+        }
+    }
+}
+
+/// Replaces every marker below `value`, which stands at `place`, by null.
+fn collect_unread(value: &mut Value, place: &Place<'_>, unread: &mut Vec<Unread>) {
     match value {
         Value::Object(map) => {
-            if let Some(entry) = marker(map, pointer) {
+            if let Some(entry) = marker(map, place) {
                 unread.push(entry);
                 *value = Value::Null;
                 return;
             }
             for (key, value) in map {
-                pointer.push('/');
-                pointer.push_str(&key.replace('~', "~0").replace('/', "~1"));
-                collect_unread(value, pointer, unread);
-                pointer.truncate(stem);
+                collect_unread(value, &Place::Key(place, key), unread);
             }
         }
         Value::Array(values) => {
             for (index, value) in values.iter_mut().enumerate() {
-                pointer.push('/');
-                pointer.push_str(&index.to_string());
-                collect_unread(value, pointer, unread);
-                pointer.truncate(stem);
+                collect_unread(value, &Place::Index(place, index), unread);
             }
         }
         _ => {}
     }
 }
 
-/// The entry for a marker object; `None` if `map` is something else.
-fn marker(map: &Map<String, Value>, pointer: &str) -> Option<Unread> {
+/// The entry for a marker object at `place`; `None` if `map` is something else.
+fn marker(map: &Map<String, Value>, place: &Place<'_>) -> Option<Unread> {
     let [source, reason] = map.get(UNREAD_MARKER)?.as_array()?.as_slice() else { return None };
     let text = |value: &Value| value.as_str().unwrap_or_default().to_owned();
-    Some(Unread { pointer: pointer.to_owned(), reason: text(reason), source: text(source) })
+    Some(Unread { pointer: place.pointer(), reason: text(reason), source: text(source) })
 }
 
 #[cfg(test)]

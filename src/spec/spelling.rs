@@ -7,27 +7,11 @@ pub(crate) fn closest<'a>(text: &str, known: &[&'a str]) -> Option<&'a str> {
     distances.min().filter(|&(distance, word)| distance <= word.len().div_ceil(3)).map(|(_, word)| word)
 }
 
-/// Insertions, deletions, substitutions and swaps of neighbours that turn `a` into `b` (optimal string alignment).
+/// Insertions, deletions, substitutions and swaps of neighbours that turn `a` into `b` (optimal string alignment). Of `a`
+/// only the start counts: what is longer than any word is far from all of them.
 pub(crate) fn distance(a: &str, b: &str) -> usize {
-    let (a, b): (Vec<char>, Vec<char>) = (a.chars().take(64).collect(), b.chars().collect());
-    let mut rows: Vec<Vec<usize>> = vec![(0..=b.len()).collect()];
-    let cell = |rows: &[Vec<usize>], i: usize, j: usize| rows.get(i).and_then(|row| row.get(j)).copied();
-    for (i, x) in a.iter().enumerate() {
-        rows.push(vec![i + 1]);
-        for (j, y) in b.iter().enumerate() {
-            let swapped = i > 0 && j > 0 && a.get(i - 1) == Some(y) && b.get(j - 1) == Some(x);
-            let steps = [
-                cell(&rows, i, j + 1).map(|cost| cost + 1),
-                cell(&rows, i + 1, j).map(|cost| cost + 1),
-                cell(&rows, i, j).map(|cost| cost + usize::from(x != y)),
-                swapped.then(|| cell(&rows, i - 1, j - 1)).flatten().map(|cost| cost + 1),
-            ];
-            if let (Some(cost), Some(row)) = (steps.into_iter().flatten().min(), rows.last_mut()) {
-                row.push(cost);
-            }
-        }
-    }
-    cell(&rows, a.len(), b.len()).unwrap_or(usize::MAX)
+    const LONGEST: usize = 64;
+    strsim::osa_distance(a.char_indices().nth(LONGEST).map_or(a, |(end, _)| a.split_at(end).0), b)
 }
 
 #[cfg(test)]

@@ -26,6 +26,9 @@ pub mod usage;
 pub mod usb;
 pub mod vfio;
 
+use std::panic::resume_unwind;
+use std::thread;
+
 use serde::Serialize;
 
 use crate::spec::pci::PciAddress;
@@ -80,26 +83,26 @@ pub struct HostFacts {
 }
 
 /// Reads a host. What cannot be read is a fact too; this never fails as a whole.
+///
+/// # Panics
+/// When reading does, which is a fault of ours.
 #[must_use]
 pub fn collect(source: &dyn Source) -> HostFacts {
-    let mut pci = pci::collect(source);
-    usage::collect(source, &mut pci);
-    sriov::add_links(source, &mut pci);
-    sriov::add_fits(&mut pci);
-    let mut kernel = kernel::collect(source);
-    let kernel_log = kernel_log::collect(source);
-    let cpu = cpu::collect(source, &kernel);
-    let topology = topology::collect(source);
-    let interrupt_list = interrupts::list(source);
-    let kvm = kvm::collect(source, &cpu, &kernel);
+    // The two halves need nothing of each other and take about as long.
+    let (pci, machine) = thread::scope(|scope| {
+        let machine = scope.spawn(|| Machine::collect(source));
+        let pci = functions(source);
+        (pci, machine.join().unwrap_or_else(|panic| resume_unwind(panic)))
+    });
+    let Machine { mut kernel, kernel_log, cpu, topology, memory, kvm, firmware, interrupt_list } = machine;
     let iommu = iommu::collect(source, &pci, &kernel, &kernel_log, &interrupt_list);
     kernel::parameters::explain(&mut kernel, &cpu, &iommu, &kernel_log);
     let known = interrupts::Known { kernel: &kernel, log: &kernel_log, kvm: &kvm, iommu: &iommu };
     HostFacts {
         interrupts: interrupts::collect(source, &interrupt_list, &known),
-        firmware: firmware::collect(source, &kernel),
+        firmware,
         scheduling: scheduling::collect(source, &kernel, &topology),
-        memory: memory::collect(source),
+        memory,
         vfio: vfio::collect(source, &kernel, &pci),
         usb: usb::collect(source, &pci),
         scsi: scsi::collect(source, &pci),
@@ -110,6 +113,44 @@ pub fn collect(source: &dyn Source) -> HostFacts {
         kvm,
         iommu,
         pci,
+    }
+}
+
+/// PCI functions and what uses them.
+fn functions(source: &dyn Source) -> Pci {
+    let mut pci = pci::collect(source);
+    usage::collect(source, &mut pci);
+    sriov::add_links(source, &mut pci);
+    sriov::add_fits(&mut pci);
+    pci
+}
+
+/// What can be read of a host without a look at its PCI functions.
+struct Machine {
+    kernel: Kernel,
+    kernel_log: KernelLog,
+    cpu: Cpu,
+    topology: Topology,
+    memory: Memory,
+    kvm: Kvm,
+    firmware: Firmware,
+    interrupt_list: Fact<String>,
+}
+
+impl Machine {
+    fn collect(source: &dyn Source) -> Self {
+        let kernel = kernel::collect(source);
+        let cpu = cpu::collect(source, &kernel);
+        Self {
+            kernel_log: kernel_log::collect(source),
+            topology: topology::collect(source),
+            memory: memory::collect(source),
+            kvm: kvm::collect(source, &cpu, &kernel),
+            firmware: firmware::collect(source, &kernel),
+            interrupt_list: interrupts::list(source),
+            kernel,
+            cpu,
+        }
     }
 }
 

@@ -2,14 +2,14 @@
 //!
 //! A file of sysfs is a function of some driver, which may wait for a device that is gone; a container's /proc/cpuinfo is a
 //! process that may have died. No system call takes such a read back, so that it is left alone: the host is read in a
-//! thread, and when one file has not answered for a while, another thread starts from the beginning, for which that file
-//! is unreadable. Where everything answers, that costs the noting down of each question.
+//! thread (and those that it starts), and when one file has not answered for a while, another thread starts from the
+//! beginning, for which that file is unreadable. Where everything answers, that costs the noting down of each question.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeSet, HashMap};
 use std::panic;
 use std::sync::mpsc::{RecvTimeoutError, channel};
 use std::sync::{Arc, Mutex, PoisonError};
-use std::thread;
+use std::thread::{self, ThreadId};
 use std::time::Duration;
 
 use super::{CpuidLeaf, DeviceNode, Fact, KvmAnswer, Route, Source, VfLinks};
@@ -58,26 +58,37 @@ pub fn patiently<T: Send + 'static>(
 struct Notes {
     /// Which attempt to read the host this is.
     attempt: u32,
-    /// The file that was asked and has not answered.
-    asked: Option<String>,
-    /// How often it has been seen so.
-    looks: u32,
+    /// What each thread of the attempt has asked and not been answered.
+    asked: HashMap<ThreadId, Question>,
     /// Files that do not answer.
     hanging: BTreeSet<String>,
+}
+
+/// A file that was asked.
+#[derive(Debug)]
+struct Question {
+    path: String,
+    /// How often it has been seen without an answer.
+    looks: u32,
 }
 
 impl Notes {
     /// Looks after the reader; whether it is stuck and another attempt takes its place.
     fn gives_up(&mut self) -> bool {
-        let Some(path) = &self.asked else { return false };
-        self.looks += 1;
-        if self.looks < if self.hanging.is_empty() { FIRST_LOOKS } else { FURTHER_LOOKS } {
-            return false;
+        let limit = if self.hanging.is_empty() { FIRST_LOOKS } else { FURTHER_LOOKS };
+        let mut is_stuck = false;
+        for question in self.asked.values_mut() {
+            question.looks += 1;
+            if question.looks >= limit {
+                self.hanging.insert(question.path.clone());
+                is_stuck = true;
+            }
         }
-        self.hanging.insert(path.clone());
-        self.asked = None;
-        self.attempt += 1;
-        true
+        if is_stuck {
+            self.asked.clear();
+            self.attempt += 1;
+        }
+        is_stuck
     }
 
     /// Whether `path` may be asked in attempt `attempt`.
@@ -104,13 +115,13 @@ impl Patient {
             if !notes.may_ask(self.number, path) {
                 return Fact::Unreadable { source: path.to_owned(), reason: "it does not answer".to_owned() };
             }
-            notes.asked = Some(path.to_owned());
-            notes.looks = 0;
+            let question = Question { path: path.to_owned(), looks: 0 };
+            notes.asked.insert(thread::current().id(), question);
         }
         let answer = ask(self.inner.as_ref());
         let mut notes = lock(&self.notes);
         if notes.attempt == self.number {
-            notes.asked = None;
+            notes.asked.remove(&thread::current().id());
         }
         answer
     }
@@ -199,6 +210,25 @@ mod tests {
         assert_eq!((&facts[0], &facts[2]), (&Fact::Known("1".to_owned()), &Fact::Known("2".to_owned())));
         assert!(matches!(&facts[1], Fact::Unreadable { reason, .. } if reason == "it does not answer"));
         assert_eq!(facts[3], Fact::NotPresent);
+    }
+
+    #[test]
+    fn files_that_hang_at_once_in_several_threads_are_each_found() {
+        let host = FakeHost::new(&[("/text", Entry::Text("1"))]);
+        for name in ["one", "two"] {
+            mkfifo(&host.path().join(name), Mode::S_IRWXU).unwrap();
+        }
+        let paths = ["one", "text", "two"].map(|name| host.path().join(name).to_str().unwrap().to_owned());
+
+        let facts = patiently(Box::new(LiveSource), move |source| {
+            thread::scope(|scope| {
+                let readers = paths.each_ref().map(|path| scope.spawn(|| source.text(path)));
+                readers.map(|reader| reader.join().unwrap())
+            })
+        });
+
+        assert_eq!(facts[1], Fact::Known("1".to_owned()));
+        assert!(facts[0].is_unread() && facts[2].is_unread(), "{facts:?}");
     }
 
     #[test]

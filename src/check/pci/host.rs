@@ -7,6 +7,7 @@ use crate::check::{Outcome, Remedy};
 use crate::host::HostFacts;
 use crate::host::fact::Fact;
 use crate::host::kernel_log::KernelLog;
+use crate::host::topology::Node;
 use crate::spec::pci::PciAddress;
 
 /// Messages shown as evidence: errors come by the thousand.
@@ -35,7 +36,8 @@ pub(super) fn errors(facts: &HostFacts) -> Outcome {
     of_link().take(SHOWN).fold(warn, |outcome, message| outcome.evidence(KernelLog::SOURCE, message))
 }
 
-/// `pci-numa-nodes`: several nodes are known to exist where functions are on several, or where the table of IOMMUs tells.
+/// `pci-numa-nodes`: several nodes exist where several have CPUs, where functions are on several, or where the table of
+/// IOMMUs says so.
 pub(super) fn numa_nodes(facts: &HostFacts) -> Outcome {
     const SUBJECT: &str = "which NUMA nodes functions are on";
     let functions = match &facts.pci.devices {
@@ -48,7 +50,12 @@ pub(super) fn numa_nodes(facts: &HostFacts) -> Outcome {
     let nodes: BTreeSet<_> = functions.iter().filter_map(|function| function.numa_node.known()).collect();
     let affinity = facts.firmware.dmar.known().into_iter().flat_map(|dmar| &dmar.numa_affinity);
     let domains: BTreeSet<_> = affinity.map(|affinity| affinity.proximity_domain).collect();
-    if nodes.len() < 2 && domains.len() < 2 {
+    let has_cpus = |node: &&Node| node.cpus.known().is_some_and(|cpus| cpus.count() > 0);
+    let with_cpus = facts.topology.nodes().iter().filter(has_cpus).count();
+    if nodes.len() < 2 && domains.len() < 2 && with_cpus < 2 {
+        if facts.topology.nodes.is_unread() {
+            return Outcome::unread(&facts.topology.nodes, SUBJECT);
+        }
         return Outcome::not_applicable("all that is known is on one NUMA node");
     }
     let homeless: Vec<PciAddress> = functions

@@ -29,6 +29,7 @@ pub(in crate::check) fn healthy(host: &FakeHost) {
     }
     resource(host, &[MEMORY]);
     registers(host, &config());
+    write(host, OTHER, "numa_node", "0");
 }
 
 fn write(host: &FakeHost, function: &str, name: &str, text: &str) {
@@ -127,11 +128,7 @@ pub(in crate::check) const FIXTURES: &[Fixture] = &[
             write(host, SUBJECT, "numa_node", "0");
             write(host, OTHER, "numa_node", "1");
         },
-        fail: |host| {
-            write(host, PORT, "numa_node", "0");
-            write(host, OTHER, "numa_node", "1");
-            write(host, SUBJECT, "numa_node", "-1");
-        },
+        fail: |host| write(host, SUBJECT, "numa_node", "-1"),
         unknown: |host| {
             write(host, SUBJECT, "numa_node", "0");
             deny(host, "numa_node");

@@ -310,4 +310,8 @@ fn numa_nodes_and_their_functions_are_told() {
     assert_eq!((node("0000:80:00.0"), node(FAR)), (Some(1), Some(1)));
     let doctor = run.json("doctor.json");
     assert_eq!(doctor["data"]["verdicts"]["iommu"]["reason"], "ok");
+    let findings = array(&doctor["data"]["findings"]);
+    let status = |id: &str| &findings.iter().find(|finding| finding["id"] == id).unwrap()["status"];
+    // Firmware tells the node of what is on the second root bus only; a bound function's memory must not wander.
+    assert_eq!(["pci-numa-nodes", "performance-numa-balancing"].map(status), ["warn", "warn"]);
 }

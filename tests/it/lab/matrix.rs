@@ -149,6 +149,12 @@ fn a_processor_without_svm_cannot_run_guests() {
 
     // A hypervisor is present, so nobody can say whether the silicon has it.
     assert_eq!(doctor.verdict("kvm"), json!([false, "hidden_by_hypervisor"]));
+    doctor.assert_statuses(&[
+        ("cpu-virtualization", "fail"),
+        ("cpu-second-level-paging", "not_applicable"),
+        ("kvm-usable", "fail"),
+        ("kvm-module", "not_applicable"),
+    ]);
 }
 
 #[test]
@@ -156,6 +162,12 @@ fn a_processor_without_nested_paging_runs_guests() {
     let Some(doctor) = doctor("npt-off") else { return };
 
     assert_eq!(doctor.verdict("kvm"), json!([true, "ok"]));
+    doctor.assert_statuses(&[
+        ("cpu-virtualization", "pass"),
+        ("cpu-second-level-paging", "warn"),
+        ("kvm-usable", "pass"),
+        ("kvm-second-level-paging", "not_applicable"),
+    ]);
 }
 
 #[test]

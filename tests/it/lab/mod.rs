@@ -23,8 +23,8 @@
 //!   `("guest.initrd", bytes)` and named `$LAB_IN/guest.initrd` in the script.
 //! - [`Run::image`] reads the scratch image of an NVMe namespace after the run: what a guest really wrote.
 //! - [`Run::json`] parses the document that a `thruway .. --format json` printed into a file of `$LAB_OUT`.
-//! - A boot costs 6 to 10 s and a guest in it about as much again, and one runs at a time: put what can share a boot
-//!   into one script, and assert on its parts.
+//! - A boot costs 6 to 10 s and a guest in it about as much again, and this machine carries few at a time: put what can
+//!   share a boot into one script, and assert on its parts.
 //!
 //! Where the lab cannot run (parts of it are not installed: `thruway rehearse --yes` brings them), a test says SKIP
 //! and passes. With `THRUWAY_TEST_LAB=required`, as `tests/run` sets it, that is a failure.
@@ -42,8 +42,10 @@ mod setup;
 mod vfio;
 mod virtio;
 
+use std::num::NonZero;
 use std::path::PathBuf;
-use std::sync::{Mutex, MutexGuard, OnceLock, PoisonError};
+use std::sync::{Condvar, Mutex, OnceLock, PoisonError};
+use std::thread::available_parallelism;
 use std::time::Duration;
 
 use crate::support::{PROGRAM, skip};
@@ -57,8 +59,32 @@ pub(crate) struct Lab {
     assets: Assets,
 }
 
-/// One emulated host at a time: it has as many CPUs as the smallest machine that runs these tests.
-static ONE_AT_A_TIME: Mutex<()> = Mutex::new(());
+/// How many emulated hosts run, and who waits for a place. There are as many places as this machine has CPUs: a host has two
+/// and seldom uses both.
+static PLACES: (Mutex<usize>, Condvar) = (Mutex::new(0), Condvar::new());
+/// Beyond this many, memory is what limits.
+const MOST_PLACES: usize = 8;
+
+/// A place that is taken, until this is dropped.
+pub(crate) struct Place;
+
+impl Place {
+    fn take() -> Self {
+        let (taken, freed) = &PLACES;
+        let places = available_parallelism().map_or(1, NonZero::get).min(MOST_PLACES);
+        let taken = taken.lock().unwrap_or_else(PoisonError::into_inner);
+        *freed.wait_while(taken, |taken| *taken >= places).unwrap_or_else(PoisonError::into_inner) += 1;
+        Self
+    }
+}
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        let (taken, freed) = &PLACES;
+        *taken.lock().unwrap_or_else(PoisonError::into_inner) -= 1;
+        freed.notify_one();
+    }
+}
 
 impl Lab {
     /// The lab, or `None` after saying why it cannot run.
@@ -86,7 +112,7 @@ impl Lab {
     /// Like [`Self::run`], with options.
     pub(crate) fn run_with(&self, hardware: &str, options: Options, script: &str) -> Run {
         let hardware = Hardware::load(hardware).unwrap();
-        let _one = self.alone();
+        let _place = self.place();
         let host = EmulatedHost::prepare(&hardware, &self.assets, self.options(options)).unwrap();
         Run { outcome: host.run(script).unwrap() }
     }
@@ -103,9 +129,9 @@ impl Lab {
         &self.assets
     }
 
-    /// Keeps other emulated hosts of this test program from starting, for a test that starts one by itself.
-    pub(crate) fn alone(&self) -> MutexGuard<'static, ()> {
-        ONE_AT_A_TIME.lock().unwrap_or_else(PoisonError::into_inner)
+    /// Waits until this machine can carry one more emulated host, for a test that starts it by itself.
+    pub(crate) fn place(&self) -> Place {
+        Place::take()
     }
 
     /// The initial RAM file system of a guest that runs `script` with busybox and powers off.

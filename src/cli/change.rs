@@ -7,10 +7,10 @@ use serde::Serialize;
 
 use crate::cli::confirm::ConsentArgs;
 use crate::cli::format::{Format, FormatArgs, document};
-use crate::cli::{CliResult, Context, Exit, Failure, OrExit};
+use crate::cli::{CliResult, Context, Exit, Failure, OrExit, source};
+use crate::host::HostFacts;
 use crate::host::fact::Fact;
 use crate::host::source::{LiveSource, Source};
-use crate::host::{self, HostFacts};
 use crate::report::{style::Tone, style::clean, table, view};
 use crate::setup::apply::{ApplyError, Event, Executor, Left, StepError};
 use crate::setup::control::LiveControl;
@@ -163,7 +163,7 @@ fn planned(
     format: FormatArgs,
     context: &Context,
 ) -> Result<Plan, Failure> {
-    let facts = host::collect(&LiveSource);
+    let facts = source::live(context);
     make(&facts, consents).map_err(|error| match error {
         PlanError::Refused(refused) => {
             let document =
@@ -176,9 +176,18 @@ fn planned(
                 Err(failure) => failure,
             }
         }
-        PlanError::Invalid(_) => Failure::new(Exit::Usage, error),
-        PlanError::Select(_) | PlanError::Impossible { .. } => Failure::new(Exit::Host, error),
+        error => plan_failure(error),
     })
+}
+
+/// How a plan that cannot be made ends a command: nothing was changed.
+pub(crate) fn plan_failure(error: PlanError) -> Failure {
+    let exit = match &error {
+        PlanError::Refused(_) => Exit::Refused,
+        PlanError::Invalid(_) => Exit::Usage,
+        PlanError::Select(_) | PlanError::Impossible { .. } => Exit::Host,
+    };
+    Failure::new(exit, error)
 }
 
 /// The journal, open and locked, and the live host.

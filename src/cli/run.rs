@@ -4,13 +4,11 @@ use std::path::{Path, PathBuf};
 use std::str::FromStr;
 
 use crate::cli::format::{Format, FormatArgs, document};
-use crate::cli::{CliResult, Context, Exit, Failure};
-use crate::host::source::LiveSource;
-use crate::host::{self, select};
+use crate::cli::{CliResult, Context, Exit, Failure, source};
+use crate::host::select;
 use crate::profile::schema::{Device, VfioBlock};
 use crate::profile::{Loaded, Purpose, load};
 use crate::setup::goal::Selector;
-use crate::spec::pci::PciAddress;
 use crate::spec::units::ByteSize;
 use crate::vmm::boot::BootError;
 use crate::vmm::chipset::pvpanic::PvpanicConfig;
@@ -65,9 +63,9 @@ pub(crate) struct Args {
     /// Add a network card on this tap interface
     #[arg(long, value_name = "NAME")]
     tap: Vec<String>,
-    /// Pass a host function through; it must be bound to vfio-pci
+    /// Pass a host function through, named as for bind; it must be bound to vfio-pci
     #[arg(long, value_name = "ADDR")]
-    vfio: Vec<PciAddress>,
+    vfio: Vec<Selector>,
     /// Print the machine that would run, and stop
     #[arg(long)]
     dry_run: bool,
@@ -117,7 +115,7 @@ impl FromStr for DiskFlag {
 
 /// Runs the machine that profile and flags describe; the exit code says how it ended.
 pub(crate) fn run(args: &Args, context: &Context) -> CliResult {
-    let config = configure(args)?;
+    let config = configure(args, context)?;
     if args.dry_run {
         return dry_run(&config, args.format.format, context);
     }
@@ -141,7 +139,7 @@ pub(crate) fn run(args: &Args, context: &Context) -> CliResult {
 }
 
 /// The machine that the arguments describe.
-fn configure(args: &Args) -> Result<MachineConfig, Failure> {
+fn configure(args: &Args, context: &Context) -> Result<MachineConfig, Failure> {
     let mut loaded = match &args.profile {
         Some(profile) => load(profile, Purpose::Act)?,
         None => {
@@ -157,7 +155,7 @@ fn configure(args: &Args) -> Result<MachineConfig, Failure> {
     let facts = std::cell::OnceCell::new();
     let lookup = |selector: &Selector| match selector {
         Selector::Address(address) => Ok(*address),
-        other => select::resolve(facts.get_or_init(|| host::collect(&LiveSource)), other),
+        other => select::resolve(facts.get_or_init(|| source::live(context)), other),
     };
     Ok(loaded.resolve(lookup)?)
 }
@@ -199,9 +197,7 @@ fn lay_over(args: &Args, loaded: &mut Loaded) -> Result<(), Failure> {
         devices.push(Device::VirtioBlock(block(path, readonly)));
     }
     devices.extend(args.tap.iter().map(|tap| Device::VirtioNet(NetConfig { tap: tap.clone(), mac: None })));
-    devices.extend(
-        args.vfio.iter().map(|address| Device::VfioPci(VfioBlock { select: Selector::Address(*address) })),
-    );
+    devices.extend(args.vfio.iter().map(|select| Device::VfioPci(VfioBlock { select: select.clone() })));
     Ok(())
 }
 

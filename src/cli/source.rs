@@ -41,6 +41,11 @@ impl RootArgs {
     }
 }
 
+/// Reads the host that we run on; on a terminal a line says so where that takes long.
+pub(crate) fn live(context: &Context) -> HostFacts {
+    progress::shown(context, "reading the host", || read(Box::new(LiveSource), Telling::Whole))
+}
+
 /// How much of a host is told.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Telling {

@@ -5,7 +5,6 @@ use crate::cli::{CliResult, Context};
 use crate::host::select::Selector;
 use crate::setup::goal::{Goal, SriovGoal};
 use crate::setup::plan::plan;
-use crate::spec::pci::PciAddress;
 
 /// Arguments of `thruway vf`.
 #[derive(Debug, clap::Args)]
@@ -20,12 +19,13 @@ enum What {
     #[command(after_long_help = "\
 Examples:
   thruway vf create 0000:01:00.0 --count 2    two VFs, with the drivers that the kernel chooses
+  thruway vf create enp1s0f0 --count 2        the same, by the name of its network interface
 
 A profile creates VFs and binds them in one step: see thruway profile show sriov-nic.")]
     Create {
-        /// The physical function
+        /// The physical function: ADDR, or any other name that bind takes
         #[arg(value_name = "PF")]
-        pf: PciAddress,
+        pf: Selector,
         /// How many there should be; others are destroyed first
         #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..))]
         count: u16,
@@ -34,9 +34,9 @@ A profile creates VFs and binds them in one step: see thruway profile show sriov
     },
     /// Destroy all virtual functions of a physical function
     Destroy {
-        /// The physical function
+        /// The physical function: ADDR, or any other name that bind takes
         #[arg(value_name = "PF")]
-        pf: PciAddress,
+        pf: Selector,
         #[command(flatten)]
         change: ChangeArgs,
     },
@@ -45,10 +45,10 @@ A profile creates VFs and binds them in one step: see thruway profile show sriov
 /// Creates or destroys.
 pub(crate) fn run(args: &Args, context: &Context) -> CliResult {
     let (pf, count, change) = match &args.what {
-        What::Create { pf, count, change } => (*pf, *count, change),
-        What::Destroy { pf, change } => (*pf, 0, change),
+        What::Create { pf, count, change } => (pf.clone(), *count, change),
+        What::Destroy { pf, change } => (pf.clone(), 0, change),
     };
-    let sriov = SriovGoal { pf: Selector::Address(pf), count, autoprobe: None, vfs: Vec::new() };
+    let sriov = SriovGoal { pf, count, autoprobe: None, vfs: Vec::new() };
     let goal = Goal { sriov: vec![sriov], ..Goal::default() };
     carry_out(&|facts, consents| plan(facts, &goal, consents), change, context)
 }

@@ -16,7 +16,7 @@ use super::guard::{Consents, Guard, Objection};
 use crate::host::HostFacts;
 use crate::host::fact::Fact;
 use crate::host::pci::PciDevice;
-use crate::host::select::{SelectError, resolve};
+use crate::host::select::{SelectError, resolve, resolve_all};
 use crate::host::sriov::Sriov;
 use crate::spec::pci::PciAddress;
 
@@ -127,16 +127,17 @@ pub fn plan(facts: &HostFacts, goal: &Goal, consents: &Consents) -> Result<Plan,
     Planner::run(facts, consents, &Wanted::of(facts, goal)?)
 }
 
-/// The steps that give `functions` back to the drivers that the kernel chooses for them.
+/// The steps that give functions back to the drivers that the kernel chooses for them.
 ///
 /// # Errors
 /// [`PlanError`].
-pub fn release(facts: &HostFacts, functions: &[PciAddress], consents: &Consents) -> Result<Plan, PlanError> {
+pub fn release(facts: &HostFacts, selectors: &[Selector], consents: &Consents) -> Result<Plan, PlanError> {
     let mut wanted = Wanted { pfs: Vec::new(), devices: Vec::new() };
-    for address in functions {
-        let device = function(facts, &Selector::Address(*address))?;
-        if wanted.devices.iter().all(|other| other.device.address != *address) {
-            wanted.devices.push(WantedDriver { device, driver: None });
+    for selector in selectors {
+        for device in functions(facts, selector)? {
+            if wanted.devices.iter().all(|other| other.device.address != device.address) {
+                wanted.devices.push(WantedDriver { device, driver: None });
+            }
         }
     }
     Planner::run(facts, consents, &wanted)
@@ -202,20 +203,21 @@ impl<'a> Wanted<'a> {
                 }
                 continue;
             }
-            let device = function(facts, &goal.select)?;
-            let by_address = device.physical_function.known();
-            if by_address
-                .is_some_and(|pf| pfs.iter().any(|wanted| wanted.pf.address == *pf && is_recounted(wanted)))
-            {
-                return Err(PlanError::Invalid(format!(
-                    "{} is a virtual function that this plan would create anew; select it by `vf`, not by address",
-                    device.address
-                )));
-            }
-            match devices.iter().find(|other| other.device.address == device.address) {
-                Some(other) if other.driver != driver => return Err(twice(&device.address.to_string())),
-                Some(_) => {}
-                None => devices.push(WantedDriver { device, driver }),
+            for device in functions(facts, &goal.select)? {
+                let by_address = device.physical_function.known();
+                if by_address.is_some_and(|pf| {
+                    pfs.iter().any(|wanted| wanted.pf.address == *pf && is_recounted(wanted))
+                }) {
+                    return Err(PlanError::Invalid(format!(
+                        "{} is a virtual function that this plan would create anew; select it by `vf`, not by address",
+                        device.address
+                    )));
+                }
+                match devices.iter().find(|other| other.device.address == device.address) {
+                    Some(other) if other.driver != driver => return Err(twice(&device.address.to_string())),
+                    Some(_) => {}
+                    None => devices.push(WantedDriver { device, driver: driver.clone() }),
+                }
             }
         }
         Ok(Self { pfs, devices })
@@ -243,7 +245,15 @@ fn twice(what: &str) -> PlanError {
 }
 
 fn function<'a>(facts: &'a HostFacts, selector: &Selector) -> Result<&'a PciDevice, PlanError> {
-    let address = resolve(facts, selector)?;
+    device(facts, resolve(facts, selector)?)
+}
+
+/// The functions of a selector that may name several.
+fn functions<'a>(facts: &'a HostFacts, selector: &Selector) -> Result<Vec<&'a PciDevice>, PlanError> {
+    resolve_all(facts, selector)?.into_iter().map(|address| device(facts, address)).collect()
+}
+
+fn device(facts: &HostFacts, address: PciAddress) -> Result<&PciDevice, PlanError> {
     Ok(facts.device(address).ok_or(SelectError::NoSuchFunction(address))?)
 }
 

@@ -280,8 +280,13 @@ fn a_function_is_not_given_back_under_a_guest() {
     ] {
         kernel.write(path, value, super::super::action::BIND_LIMIT).unwrap();
     }
-    let give_back =
-        || applied(release(&host::collect(kernel.source()), &[address(NVME.address)], &Consents::default()));
+    let give_back = || {
+        applied(release(
+            &host::collect(kernel.source()),
+            &[Selector::Address(address(NVME.address))],
+            &Consents::default(),
+        ))
+    };
     assert_eq!(give_back(), []);
     kernel.open(NVME.address);
     assert_eq!(give_back(), refused(Rule::VfioOpen, NVME.address));

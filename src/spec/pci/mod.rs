@@ -7,9 +7,11 @@ mod address;
 pub mod capability_names;
 pub mod msi;
 pub mod msix;
+mod naming;
 pub mod walk;
 
 pub use address::{PciAddress, PciAddressError};
+pub use naming::{NamingError, PciCard, PciIds, PciPath};
 
 /// Offsets of the type 0 and type 1 configuration header, in bytes (PCI 3.0, 6.1).
 pub mod header {

@@ -75,8 +75,8 @@ fn a_virtual_function_and_a_nic_without_msix_carry_a_network() {
         virtual_functions 0000:01:00.0 2
         bind 0000:01:10.0 0000:03:00.0
         watch vf 0000:01:10.0 '' 
-        # IntMode=1: one MSI vector instead of MSI-X. The driver tries it; QEMU's model never sends it, on bare emulated
-        # hardware neither, so the driver goes on with INTx.
+        # IntMode=1: one MSI vector instead of MSI-X. The driver tries it for a moment and goes on with INTx if none came,
+        # which in an emulated machine is a matter of its speed.
         watch e1000e 0000:03:00.0 'e1000e.IntMode=1'
         if grep vfio- /proc/interrupts; then exit 1; fi
     ";
@@ -94,8 +94,10 @@ fn a_virtual_function_and_a_nic_without_msix_carry_a_network() {
     let vectors = counts(&vf, "guest-irq ");
     assert!(vectors["eth0-rx-0"] >= 5 && vectors["eth0-tx-0"] >= 5, "{vectors:?}");
     assert_host_count(&run, "vf.irq", "vfio-msix[1](0000:01:10.0)", 5);
-    assert_host_count(&run, "e1000e.irq", "vfio-msi[0](0000:03:00.0)", 0);
-    assert_host_count(&run, "e1000e.irq", "vfio-intx(0000:03:00.0)", 10);
+    let nic = counts(&run.file("e1000e.irq"), "");
+    let by = |kind: &str| nic.get(&format!("vfio-{kind}(0000:03:00.0)")).copied().unwrap_or_default();
+    assert!(nic.contains_key("vfio-msi[0](0000:03:00.0)"), "MSI was tried: {nic:?}");
+    assert!(by("msi[0]") + by("intx") >= 10, "{nic:?}");
 }
 
 #[test]

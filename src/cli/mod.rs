@@ -52,6 +52,7 @@ pub(crate) mod source;
 mod status;
 mod topology;
 mod undo;
+mod verify;
 mod vf;
 
 use std::ffi::OsString;
@@ -129,6 +130,8 @@ enum Command {
     Undo(undo::Args),
     /// Show what is applied, and whether it is still so
     Status(status::Args),
+    /// Say whether everything is still so; exit code 1 if it is not
+    Verify(verify::Args),
     /// Run a virtual machine from a profile, from flags, or from both
     Run(run::Args),
     /// Take the road, or run one command, in an emulated host
@@ -155,6 +158,7 @@ impl Command {
             Self::Apply(args) => apply::run(args, context),
             Self::Undo(args) => undo::run(args, context),
             Self::Status(args) => status::run(args, context),
+            Self::Verify(args) => verify::run(args, context),
             Self::Run(args) => run::run(args, context),
             Self::Rehearse(args) => rehearse::run(args, context),
             Self::Profile(args) => profile::run(args, context),

@@ -4,7 +4,7 @@ use std::path::Path;
 
 use crate::cli::change::{boot_id, journal_failure};
 use crate::cli::format::{FormatArgs, document};
-use crate::cli::{CliResult, Context, Exit};
+use crate::cli::{CliResult, Context, Exit, Failure};
 use crate::host::source::LiveSource;
 use crate::report::{table, view};
 use crate::setup::control::LiveControl;
@@ -26,14 +26,17 @@ pub(crate) struct Args {
 
 /// Compares and shows.
 pub(crate) fn run(args: &Args, context: &Context) -> CliResult {
-    let found = match Journal::open(Path::new(RUN_DIR)).map_err(journal_failure)? {
-        Some(journal) => {
-            let control = LiveControl::new(Box::new(LiveSource));
-            status(&control, &journal, &boot_id()?).map_err(journal_failure)?
-        }
-        None => Status::default(),
-    };
+    let found = read()?;
     let text = document(args.format.format, "thruway.status", 1, &found)?;
     context.print(text.unwrap_or_else(|| view::journal::render(&found, table::terminal_width())))?;
     Ok(Exit::Ok.into())
+}
+
+/// What the journal and this host say together.
+pub(crate) fn read() -> Result<Status, Failure> {
+    let Some(journal) = Journal::open(Path::new(RUN_DIR)).map_err(journal_failure)? else {
+        return Ok(Status::default());
+    };
+    let control = LiveControl::new(Box::new(LiveSource));
+    status(&control, &journal, &boot_id()?).map_err(journal_failure)
 }

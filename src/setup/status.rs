@@ -66,6 +66,20 @@ pub enum Now {
     Unread(String),
 }
 
+impl Status {
+    /// Whether everything that was done is still so: no step was left half way, and none was changed by somebody else.
+    #[must_use]
+    pub fn holds(&self) -> bool {
+        self.transactions.iter().flat_map(|transaction| &transaction.steps).all(StepStatus::holds)
+    }
+}
+
+impl StepStatus {
+    fn holds(&self) -> bool {
+        self.recorded == StepState::Done && matches!(self.now, Now::Applied | Now::Superseded)
+    }
+}
+
 /// Compares the journal with the host.
 ///
 /// # Errors

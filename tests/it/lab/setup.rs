@@ -88,11 +88,22 @@ echo "count $(cat "$PF/sriov_numvfs")"
 echo "flags $(cat "$PF"/net/*/flags)"
 t again thruway apply sriov-nic --yes
 t status thruway status --format json
+t holds thruway verify --format json
+t profile_holds thruway verify sriov-nic --format json
+# Somebody else gives the function back.
+echo 0000:01:10.0 >"$VF/driver/unbind"
+t drifted thruway verify --format json
+t profile_drifted thruway verify sriov-nic --format json
+echo vfio-pci >"$VF/driver_override"
+echo 0000:01:10.0 >/sys/bus/pci/drivers_probe
+echo >"$VF/driver_override"
+t holds_again thruway verify
 t undo thruway undo --yes
 same before undone
 t nothing thruway undo --yes
+t profile_undone thruway verify sriov-nic
 
-t bind thruway bind 02:00.0 --yes
+t bind thruway bind /dev/nvme0n1 --yes
 echo "nvme $(readlink "$NVME/driver") $(od -An -tx1 "$NVME/driver_override" | tr -d ' \n')"
 t unbind thruway unbind 02:00.0 --yes
 same before unbound
@@ -102,7 +113,7 @@ same before all_undone
 for i in 1 2 3 4 5 6 7 8 9; do [ -b /dev/nvme0n1 ] && break; sleep 1; done
 dd if=/dev/nvme0n1 of=/dev/null bs=4096 count=1 2>/dev/null && echo "disk reads"
 
-t create thruway vf create 01:00.0 --count 3 --yes
+t create thruway vf create 8086:10c9 --count 3 --yes
 echo "created $(cat "$PF/sriov_numvfs")"
 t change thruway vf create 01:00.0 --count 2 --yes
 t destroy thruway vf destroy 01:00.0 --yes
@@ -128,6 +139,19 @@ same before vfs_undone
         steps.iter().all(|step| step["now"]["state"] == "applied" || step["now"]["state"] == "superseded")
     );
     assert_eq!(status["data"]["transactions"][0]["argv"][1], "apply");
+    for (name, status, holds) in [
+        ("holds", "0", true),
+        ("profile_holds", "0", true),
+        ("drifted", "1", false),
+        ("profile_drifted", "1", false),
+    ] {
+        boot.ends(name, status, &[]);
+        assert_eq!(boot.run.json(&format!("{name}.out"))["data"]["holds"], holds, "{name}");
+    }
+    let differences = &boot.run.json("profile_drifted.out")["data"]["differences"];
+    assert_eq!(differences.as_array().unwrap().len(), 1, "{differences}");
+    boot.ends("holds_again", "0", &[]);
+    boot.ends("profile_undone", "1", &[]);
     boot.ends("undo", "0", &[]);
     boot.is_as_before("undone");
     boot.ends("nothing", "0", &[]);

@@ -35,6 +35,7 @@ mod change;
 pub(crate) mod confirm;
 pub(crate) mod context;
 mod doctor;
+mod export;
 pub(crate) mod failure;
 pub(crate) mod format;
 mod generate;
@@ -134,6 +135,8 @@ enum Command {
     Verify(verify::Args),
     /// Run a virtual machine from a profile, from flags, or from both
     Run(run::Args),
+    /// Write a profile's machine for QEMU, libvirt, Cloud Hypervisor or systemd
+    Export(export::Args),
     /// Take the road, or run one command, in an emulated host
     Rehearse(rehearse::Args),
     /// List, show and check profiles: the YAML that describes a host and its machine
@@ -160,6 +163,7 @@ impl Command {
             Self::Status(args) => status::run(args, context),
             Self::Verify(args) => verify::run(args, context),
             Self::Run(args) => run::run(args, context),
+            Self::Export(args) => export::run(args, context),
             Self::Rehearse(args) => rehearse::run(args, context),
             Self::Profile(args) => profile::run(args, context),
             Self::Generate(args) => generate::run(args, context),

@@ -2,6 +2,7 @@
 
 pub mod area;
 pub mod document;
+pub mod export;
 pub mod markup;
 pub mod style;
 pub mod table;

@@ -4,6 +4,7 @@
 //! - `architecture`: which room may use which; what each must never do.
 //! - `capture`: one file that stands for a host.
 //! - `cli`: exit codes, streams, colour. `golden`: what is printed, to the letter.
+//! - `export`: machines for other programs, as those read them.
 //! - `lab`: what a real kernel does in an emulated host; its head says how a test uses it.
 //! - `probe`, `doctor`, `topology`, `report`: what the inspector says of the hosts in `tests/hosts`, which `hosts` unfolds.
 //! - `hostile`: what nobody should find on a host, and what is said of it.
@@ -23,6 +24,7 @@ mod architecture;
 mod capture;
 mod cli;
 mod doctor;
+mod export;
 mod generated;
 mod golden;
 mod groups;

@@ -31,6 +31,7 @@
 
 mod agreement;
 mod captures;
+mod export;
 mod groups;
 mod hardware;
 mod in_use;

@@ -1,0 +1,81 @@
+//! A machine as a command of Cloud Hypervisor (`cloud-hypervisor --help`).
+
+use super::{ExportError, head, option, script};
+use crate::vmm::config::{DeviceConfig, MachineConfig};
+
+/// A shell script that becomes Cloud Hypervisor. `prepare` is the command that prepares the host.
+///
+/// # Errors
+/// [`ExportError`]: more than one console, or a value that its options have no way to write.
+pub fn export(config: &MachineConfig, prepare: &str) -> Result<String, ExportError> {
+    let mut options = vec![
+        option("--kernel", config.boot.kernel.display().to_string()),
+        option("--cmdline", config.boot.cmdline.clone()),
+        option("--cpus", format!("boot={}", config.cpus)),
+        option("--memory", format!("size={}M", config.memory.bytes() >> 20)),
+        option("--serial", "tty"),
+    ];
+    if let Some(initrd) = &config.boot.initrd {
+        options.push(option("--initramfs", initrd.display().to_string()));
+    }
+    let (mut disks, mut nets, mut functions, mut consoles) = (Vec::new(), Vec::new(), Vec::new(), Vec::new());
+    for device in &config.devices {
+        match device {
+            DeviceConfig::VirtioBlock(block) => {
+                let mut disk = format!("path={}", value(&block.path.display().to_string())?);
+                if block.readonly {
+                    disk.push_str(",readonly=on");
+                }
+                if let Some(serial) = &block.serial {
+                    disk.push_str(&format!(",serial={}", value(serial)?));
+                }
+                disks.push(disk);
+            }
+            DeviceConfig::VirtioNet(net) => {
+                let mac = net.mac.as_ref().map(|mac| format!(",mac={mac}")).unwrap_or_default();
+                nets.push(format!("tap={}{mac}", value(&net.tap)?));
+            }
+            DeviceConfig::VirtioConsole(console) => {
+                consoles.push(format!("file={}", value(&console.file.display().to_string())?));
+            }
+            // Always there, with this source.
+            DeviceConfig::VirtioRng(_) => options.push(option("--rng", "src=/dev/urandom")),
+            DeviceConfig::VfioPci(function) => {
+                functions.push(format!("path=/sys/bus/pci/devices/{}", function.address));
+            }
+            DeviceConfig::Pvpanic(_) => options.push(vec!["--pvpanic".to_owned()]),
+        }
+    }
+    options.push(option(
+        "--console",
+        match consoles.as_slice() {
+            [] => "off".to_owned(),
+            [one] => one.clone(),
+            [_, second, ..] => {
+                return Err(ExportError::Unsayable {
+                    program: "cloud-hypervisor",
+                    text: second.clone(),
+                    reason: "it has one virtio console at most",
+                });
+            }
+        },
+    ));
+    for (name, values) in [("--disk", disks), ("--net", nets), ("--device", functions)] {
+        if !values.is_empty() {
+            options.push([vec![name.to_owned()], values].concat());
+        }
+    }
+    script(&head("#", config, prepare), "cloud-hypervisor", &options)
+}
+
+/// A value within an option, which ends at a comma.
+fn value(text: &str) -> Result<&str, ExportError> {
+    if text.contains([',', '[', ']', '"']) {
+        return Err(ExportError::Unsayable {
+            program: "cloud-hypervisor",
+            text: text.to_owned(),
+            reason: "a comma, bracket or quote ends a value of its options; rename the file",
+        });
+    }
+    Ok(text)
+}

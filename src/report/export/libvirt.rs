@@ -1,0 +1,137 @@
+//! A machine as a domain of libvirt (<https://libvirt.org/formatdomain.html>).
+
+use super::{ExportError, head};
+use crate::report::markup::escape;
+use crate::report::style::clean;
+use crate::spec::pci::PciAddress;
+use crate::vmm::config::{DeviceConfig, MachineConfig, OnReboot};
+
+/// A document for `virsh define`. `prepare` is the command that prepares the host.
+///
+/// # Errors
+/// [`ExportError`]: a control character, or more disks than `vda` to `vdz` name.
+pub fn export(config: &MachineConfig, prepare: &str) -> Result<String, ExportError> {
+    let mut xml = Xml::default();
+    // `--` ends a comment (XML 1.0, 2.5).
+    let comment = head(" ", config, prepare).replace("--", "- -");
+    xml.line(0, &format!("<!--\n{comment}-->"));
+    xml.line(0, "<domain type='kvm'>");
+    xml.element(1, "name", &config.name)?;
+    xml.line(1, &format!("<memory unit='KiB'>{}</memory>", config.memory.bytes() >> 10));
+    xml.line(1, &format!("<vcpu>{}</vcpu>", config.cpus));
+    xml.line(1, "<os>");
+    xml.line(2, "<type arch='x86_64' machine='q35'>hvm</type>");
+    xml.element(2, "kernel", &config.boot.kernel.display().to_string())?;
+    if let Some(initrd) = &config.boot.initrd {
+        xml.element(2, "initrd", &initrd.display().to_string())?;
+    }
+    xml.element(2, "cmdline", &config.boot.cmdline)?;
+    xml.line(1, "</os>");
+    xml.line(1, "<features><acpi/><apic/></features>");
+    xml.line(1, "<cpu mode='host-passthrough'/>");
+    xml.line(1, "<on_poweroff>destroy</on_poweroff>");
+    let on_reboot = match config.on_reboot {
+        OnReboot::Reset => "restart",
+        OnReboot::Exit => "destroy",
+    };
+    xml.line(1, &format!("<on_reboot>{on_reboot}</on_reboot>"));
+    xml.line(1, "<on_crash>destroy</on_crash>");
+    xml.line(1, "<devices>");
+    xml.line(2, "<serial type='pty'/>");
+    let (mut disks, mut consoles) = ('a'..='z', 1..);
+    for device in &config.devices {
+        match device {
+            DeviceConfig::VirtioBlock(block) => {
+                let path = block.path.display().to_string();
+                let (kind, attribute) =
+                    if block.path.starts_with("/dev") { ("block", "dev") } else { ("file", "file") };
+                let letter = disks.next().ok_or_else(|| ExportError::Unsayable {
+                    program: "this export",
+                    text: path.clone(),
+                    reason: "there are more than 26 disks",
+                })?;
+                xml.line(2, &format!("<disk type='{kind}' device='disk'>"));
+                xml.line(3, "<driver name='qemu' type='raw'/>");
+                xml.line(3, &format!("<source {attribute}='{}'/>", text(&path)?));
+                xml.line(3, &format!("<target dev='vd{letter}' bus='virtio'/>"));
+                if block.readonly {
+                    xml.line(3, "<readonly/>");
+                }
+                if let Some(serial) = &block.serial {
+                    xml.element(3, "serial", serial)?;
+                }
+                xml.line(2, "</disk>");
+            }
+            DeviceConfig::VirtioNet(net) => {
+                xml.line(2, "<interface type='ethernet'>");
+                if let Some(mac) = &net.mac {
+                    xml.line(3, &format!("<mac address='{}'/>", text(mac)?));
+                }
+                xml.line(3, &format!("<target dev='{}' managed='no'/>", text(&net.tap)?));
+                xml.line(3, "<model type='virtio'/>");
+                xml.line(2, "</interface>");
+            }
+            DeviceConfig::VirtioConsole(console) => {
+                xml.line(2, "<console type='file'>");
+                let path = console.file.display().to_string();
+                xml.line(3, &format!("<source path='{}' append='on'/>", text(&path)?));
+                let port = consoles.next().unwrap_or(u32::MAX);
+                xml.line(3, &format!("<target type='virtio' port='{port}'/>"));
+                xml.line(2, "</console>");
+            }
+            DeviceConfig::VirtioRng(_) => {
+                xml.line(2, "<rng model='virtio'><backend model='random'>/dev/urandom</backend></rng>");
+            }
+            DeviceConfig::VfioPci(function) => {
+                let PciAddress { domain, bus, device, function } = function.address;
+                xml.line(2, "<hostdev mode='subsystem' type='pci' managed='no'>");
+                xml.line(3, "<driver name='vfio'/>");
+                xml.line(
+                    3,
+                    &format!(
+                        "<source><address domain='0x{domain:04x}' bus='0x{bus:02x}' slot='0x{device:02x}' \
+                         function='0x{function:x}'/></source>"
+                    ),
+                );
+                xml.line(2, "</hostdev>");
+            }
+            DeviceConfig::Pvpanic(_) => xml.line(2, "<panic model='isa'/>"),
+        }
+    }
+    xml.line(1, "</devices>");
+    xml.line(0, "</domain>");
+    Ok(xml.out)
+}
+
+/// A document that grows line by line.
+#[derive(Default)]
+struct Xml {
+    out: String,
+}
+
+impl Xml {
+    fn line(&mut self, depth: usize, line: &str) {
+        self.out.push_str(&"  ".repeat(depth));
+        self.out.push_str(line);
+        self.out.push('\n');
+    }
+
+    /// An element with text in it.
+    fn element(&mut self, depth: usize, name: &str, content: &str) -> Result<(), ExportError> {
+        let content = text(content)?;
+        self.line(depth, &format!("<{name}>{content}</{name}>"));
+        Ok(())
+    }
+}
+
+/// `text` as XML can hold it. A path would be another one without what is taken out for display.
+fn text(text: &str) -> Result<String, ExportError> {
+    if clean(text) != text {
+        return Err(ExportError::Unsayable {
+            program: "libvirt",
+            text: text.to_owned(),
+            reason: "it holds control characters",
+        });
+    }
+    Ok(escape(text))
+}

@@ -1,0 +1,58 @@
+//! A machine in the words of another program: the same devices for those who launch with something else.
+//!
+//! The binding of functions to vfio-pci stays thruway's: what is exported takes functions as they are (`managed='no'`).
+
+pub mod cloud_hypervisor;
+pub mod libvirt;
+pub mod qemu;
+pub mod systemd;
+
+use crate::vmm::config::MachineConfig;
+
+/// Why a machine cannot be said in the words of another program.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum ExportError {
+    /// The other program has no way to write it.
+    #[error("{program} cannot take `{}`: {reason}", text.escape_debug())]
+    Unsayable {
+        /// The other program.
+        program: &'static str,
+        /// What cannot be written.
+        text: String,
+        /// Why not.
+        reason: &'static str,
+    },
+}
+
+/// What every export begins with, as comments that start with `mark`.
+fn head(mark: &str, config: &MachineConfig, prepare: &str) -> String {
+    format!(
+        "{mark} Machine {}, exported by thruway {}.\n{mark} Its functions have to be bound to vfio-pci first: {prepare}\n",
+        config.name,
+        env!("CARGO_PKG_VERSION")
+    )
+}
+
+/// A program and its arguments as a script: one option with its value a line.
+fn script(head: &str, program: &str, options: &[Vec<String>]) -> Result<String, ExportError> {
+    let word = |text: &String| {
+        shlex::try_quote(text).map(|word| word.into_owned()).map_err(|_| ExportError::Unsayable {
+            program: "a shell",
+            text: text.clone(),
+            reason: "it holds a NUL",
+        })
+    };
+    let mut out = format!("#!/bin/sh\n{head}exec {program}");
+    for option in options {
+        let words = option.iter().map(word).collect::<Result<Vec<_>, _>>()?;
+        out.push_str(" \\\n    ");
+        out.push_str(&words.join(" "));
+    }
+    out.push('\n');
+    Ok(out)
+}
+
+/// `--name value` and the like.
+fn option(name: &str, value: impl Into<String>) -> Vec<String> {
+    vec![name.to_owned(), value.into()]
+}

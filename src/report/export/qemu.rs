@@ -1,0 +1,81 @@
+//! A machine as a command of QEMU (qemu-system-x86_64(1)).
+
+use super::{ExportError, head, option, script};
+use crate::vmm::config::{DeviceConfig, MachineConfig, OnReboot};
+
+/// A shell script that becomes QEMU. `prepare` is the command that prepares the host.
+///
+/// # Errors
+/// [`ExportError`].
+pub fn export(config: &MachineConfig, prepare: &str) -> Result<String, ExportError> {
+    let mut options = vec![
+        option("-name", value(&config.name)),
+        option("-machine", "q35,accel=kvm"),
+        option("-cpu", "host"),
+        option("-smp", config.cpus.to_string()),
+        option("-m", format!("{}M", config.memory.bytes() >> 20)),
+        vec!["-nodefaults".to_owned(), "-no-user-config".to_owned()],
+        option("-display", "none"),
+        option("-serial", "mon:stdio"),
+        option("-kernel", config.boot.kernel.display().to_string()),
+    ];
+    if let Some(initrd) = &config.boot.initrd {
+        options.push(option("-initrd", initrd.display().to_string()));
+    }
+    options.push(option("-append", config.boot.cmdline.clone()));
+    if config.on_reboot == OnReboot::Exit {
+        options.push(vec!["-no-reboot".to_owned()]);
+    }
+    let mut has_serial_bus = false;
+    for (number, device) in config.devices.iter().enumerate() {
+        match device {
+            DeviceConfig::VirtioBlock(block) => {
+                let path = value(&block.path.display().to_string());
+                let driver = if block.path.starts_with("/dev") { "host_device" } else { "file" };
+                let readonly = if block.readonly { "on" } else { "off" };
+                options.push(option(
+                    "-blockdev",
+                    format!(
+                        "driver=raw,node-name=disk{number},read-only={readonly},discard=unmap,file.driver={driver},\
+                         file.filename={path}"
+                    ),
+                ));
+                let serial = block
+                    .serial
+                    .as_ref()
+                    .map(|serial| format!(",serial={}", value(serial)))
+                    .unwrap_or_default();
+                options.push(option("-device", format!("virtio-blk-pci,drive=disk{number}{serial}")));
+            }
+            DeviceConfig::VirtioNet(net) => {
+                let tap = value(&net.tap);
+                options.push(option(
+                    "-netdev",
+                    format!("tap,id=net{number},ifname={tap},script=no,downscript=no"),
+                ));
+                let mac = net.mac.as_ref().map(|mac| format!(",mac={mac}")).unwrap_or_default();
+                options.push(option("-device", format!("virtio-net-pci,netdev=net{number}{mac}")));
+            }
+            DeviceConfig::VirtioConsole(console) => {
+                if !has_serial_bus {
+                    options.push(option("-device", "virtio-serial-pci"));
+                    has_serial_bus = true;
+                }
+                let path = value(&console.file.display().to_string());
+                options.push(option("-chardev", format!("file,id=console{number},path={path},append=on")));
+                options.push(option("-device", format!("virtconsole,chardev=console{number}")));
+            }
+            DeviceConfig::VirtioRng(_) => options.push(option("-device", "virtio-rng-pci")),
+            DeviceConfig::VfioPci(function) => {
+                options.push(option("-device", format!("vfio-pci,host={}", function.address)));
+            }
+            DeviceConfig::Pvpanic(_) => options.push(option("-device", "pvpanic")),
+        }
+    }
+    script(&head("#", config, prepare), "qemu-system-x86_64", &options)
+}
+
+/// A value within an option: commas are doubled (qemu-system-x86_64(1), `-drive`).
+fn value(text: &str) -> String {
+    text.replace(',', ",,")
+}

@@ -2,17 +2,19 @@
 
 use std::collections::BTreeSet;
 use std::path::Path;
+use std::time::Duration;
 
 use serde::Serialize;
 
 use crate::cli::confirm::ConsentArgs;
 use crate::cli::format::{Format, FormatArgs, document};
-use crate::cli::{CliResult, Context, Exit, Failure, OrExit, source};
+use crate::cli::{CliResult, Context, Exit, Failure, OrExit, confirmation, source};
 use crate::host::HostFacts;
 use crate::host::fact::Fact;
 use crate::host::source::{LiveSource, Source};
 use crate::report::{style::Tone, style::clean, table, view};
 use crate::setup::apply::{ApplyError, Event, Executor, Left, StepError};
+use crate::setup::confirm::boot_time_s;
 use crate::setup::control::LiveControl;
 use crate::setup::guard::{Consents, Objection};
 use crate::setup::journal::{Journal, JournalError, LOCK_PATIENCE, Lock, RUN_DIR};
@@ -29,6 +31,10 @@ pub(crate) struct ChangeArgs {
     /// Show what would be done, and do nothing
     #[arg(long)]
     pub(crate) dry_run: bool,
+    /// Take it all back after this time (30s, 5min) unless thruway confirm is run: for a host that is reached over what
+    /// changes
+    #[arg(long, value_name = "TIME", value_parser = time)]
+    pub(crate) confirm_within: Option<Duration>,
     #[command(flatten)]
     pub(crate) consent: ConsentArgs,
     #[command(flatten)]
@@ -102,7 +108,7 @@ pub(crate) fn carry_out(make: Planner<'_>, args: &ChangeArgs, context: &Context)
         context.note(view::plan::render(&shown, table::terminal_width()).trim_end());
         args.consent.require("Do this?")?;
     }
-    let workplace = Workplace::open(context)?;
+    let mut workplace = Workplace::open(context)?;
     // From here on a signal ends the work between two steps, with everything taken back.
     let signals = TerminationSignals::new().or_exit(Exit::Host)?;
     // Under the lock things may be different: another thruway may have been at work until now.
@@ -114,6 +120,13 @@ pub(crate) fn carry_out(make: Planner<'_>, args: &ChangeArgs, context: &Context)
         ));
     }
     workplace.mention_unfinished(context)?;
+    if let Some(time) = args.confirm_within
+        && !plan.is_empty()
+    {
+        let deadline = boot_time_s().or_exit(Exit::Host)? + time.as_secs();
+        confirmation::start_watch(deadline)?;
+        workplace.confirm_by_boot_s = Some(deadline);
+    }
     let observer = |event: Event<'_>| tell(event, context);
     let interrupted = || signals.take().is_some();
     let executor = workplace.executor(&observer, &interrupted);
@@ -131,7 +144,17 @@ pub(crate) fn carry_out(make: Planner<'_>, args: &ChangeArgs, context: &Context)
                 Some(text) => text,
                 None => match &result.undo {
                     Some(undo) => {
-                        format!("Done: {}. {undo} puts everything back as it was", count(result.changes))
+                        let waits = args.confirm_within.map(|time| {
+                            format!(
+                                "; that happens by itself in {} s unless thruway confirm is run",
+                                time.as_secs()
+                            )
+                        });
+                        format!(
+                            "Done: {}. {undo} puts everything back as it was{}",
+                            count(result.changes),
+                            waits.unwrap_or_default()
+                        )
                     }
                     None => "Nothing to do: it is all so already".to_owned(),
                 },
@@ -144,6 +167,20 @@ pub(crate) fn carry_out(make: Planner<'_>, args: &ChangeArgs, context: &Context)
             Err(failure(error))
         }
     }
+}
+
+/// A time between a second and an hour: `30`, `30s`, `5min`.
+fn time(text: &str) -> Result<Duration, String> {
+    let (digits, unit) = text.split_at(text.trim_end_matches(|c: char| c.is_ascii_alphabetic()).len());
+    let factor = match unit {
+        "" | "s" => Some(1),
+        "m" | "min" => Some(60),
+        _ => None,
+    };
+    let seconds =
+        digits.parse::<u64>().ok().zip(factor).and_then(|(number, factor)| number.checked_mul(factor));
+    let seconds = seconds.filter(|seconds| (1..=3600).contains(seconds));
+    seconds.map(Duration::from_secs).ok_or_else(|| "write 1s to 60min, for example 120s".to_owned())
 }
 
 /// Changing the host is root's. (Capabilities alone do not suffice: the files of sysfs belong to root.)
@@ -196,21 +233,38 @@ pub(crate) struct Workplace {
     journal: Journal,
     lock: Lock,
     boot_id: String,
+    confirm_by_boot_s: Option<u64>,
 }
 
 impl Workplace {
     /// Opens and locks the journal of this host.
     pub(crate) fn open(context: &Context) -> Result<Self, Failure> {
+        Self::open_after(LOCK_PATIENCE, context)
+    }
+
+    /// Like [`Self::open`], and waits at most `patience` for somebody else to finish.
+    pub(crate) fn open_after(patience: Duration, context: &Context) -> Result<Self, Failure> {
         let journal = Journal::open_or_create(Path::new(RUN_DIR)).map_err(journal_failure)?;
         let waiting = |holder: &str| {
             context.note(format!(
                 "Another thruway is changing this host ({}); waiting up to {} s for it",
                 clean(holder),
-                LOCK_PATIENCE.as_secs()
+                patience.as_secs()
             ));
         };
-        let lock = journal.lock(LOCK_PATIENCE, waiting).map_err(journal_failure)?;
-        Ok(Self { control: LiveControl::new(Box::new(LiveSource)), journal, lock, boot_id: boot_id()? })
+        let lock = journal.lock(patience, waiting).map_err(journal_failure)?;
+        let control = LiveControl::new(Box::new(LiveSource));
+        Ok(Self { control, journal, lock, boot_id: boot_id()?, confirm_by_boot_s: None })
+    }
+
+    /// Where changes are written down.
+    pub(crate) fn journal(&self) -> &Journal {
+        &self.journal
+    }
+
+    /// The right to change the host.
+    pub(crate) fn lock(&self) -> &Lock {
+        &self.lock
     }
 
     /// The one who carries out.
@@ -224,6 +278,7 @@ impl Workplace {
             journal: &self.journal,
             lock: &self.lock,
             boot_id: &self.boot_id,
+            confirm_by_boot_s: self.confirm_by_boot_s,
             interrupted,
             observer,
         }

@@ -33,6 +33,7 @@ mod bind;
 mod capture;
 mod change;
 pub(crate) mod confirm;
+mod confirmation;
 pub(crate) mod context;
 mod doctor;
 mod export;
@@ -127,6 +128,8 @@ enum Command {
     Plan(plan::Args),
     /// Make this host what a profile says
     Apply(apply::Args),
+    /// Keep what was applied with --confirm-within
+    Confirm(confirmation::Args),
     /// Put back what was so before
     Undo(undo::Args),
     /// Show what is applied, and whether it is still so
@@ -159,6 +162,7 @@ impl Command {
             Self::Vf(args) => vf::run(args, context),
             Self::Plan(args) => plan::run(args, context),
             Self::Apply(args) => apply::run(args, context),
+            Self::Confirm(args) => confirmation::run(args, context),
             Self::Undo(args) => undo::run(args, context),
             Self::Status(args) => status::run(args, context),
             Self::Verify(args) => verify::run(args, context),

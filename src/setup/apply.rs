@@ -25,6 +25,8 @@ pub struct Executor<'a> {
     pub lock: &'a Lock,
     /// Identity of this boot.
     pub boot_id: &'a str,
+    /// Until when what is applied waits for confirmation, in seconds of the boot.
+    pub confirm_by_boot_s: Option<u64>,
     /// Whether the user wants to stop; asked between steps.
     pub interrupted: &'a dyn Fn() -> bool,
     /// Told what happens.
@@ -160,7 +162,7 @@ impl Executor<'_> {
             let result = self.step(number, step, plan, consents, |change| {
                 let writer = match &mut writer {
                     Some(writer) => writer,
-                    none => none.insert(self.journal.begin(self.lock, self.boot_id, argv)?),
+                    none => none.insert(self.begin(argv)?),
                 };
                 writer.record(&Record::Intent { step: number, change: change.clone() })?;
                 begun.push(Begun { step: number, change: change.clone(), pending: None });
@@ -196,6 +198,14 @@ impl Executor<'_> {
         }
         let steps = begun.iter().map(|begun| begun.change.describe()).collect();
         Ok(Applied { transaction: writer.map(|writer| writer.id()), steps })
+    }
+
+    fn begin(&self, argv: &[String]) -> Result<Writer, JournalError> {
+        let mut writer = self.journal.begin(self.lock, self.boot_id, argv)?;
+        if let Some(confirm_by_boot_s) = self.confirm_by_boot_s {
+            writer.record(&Record::Awaits { confirm_by_boot_s })?;
+        }
+        Ok(writer)
     }
 
     /// One step; whether something was changed. `intend` is called before the host is touched.

@@ -139,6 +139,13 @@ pub enum Record {
         /// Number of the step.
         step: u32,
     },
+    /// All of it is taken back unless it is confirmed in time (see [`super::confirm`]).
+    Awaits {
+        /// When the time is over, in seconds of the boot.
+        confirm_by_boot_s: u64,
+    },
+    /// It was confirmed.
+    Confirmed,
 }
 
 /// What became of a step.
@@ -185,6 +192,8 @@ pub struct Transaction {
     pub header: Header,
     /// Steps, in the order in which they were begun.
     pub steps: Vec<RecordedStep>,
+    /// Until when it waits for confirmation, in seconds of the boot; absent if it does not.
+    pub confirm_by_boot_s: Option<u64>,
 }
 
 impl Transaction {
@@ -213,12 +222,21 @@ impl Transaction {
             return Err(foreign(1, reason));
         }
         let mut steps: Vec<RecordedStep> = Vec::new();
+        let mut awaits = None;
         for (line, text) in lines {
             let record: Record =
                 serde_json::from_str(text).map_err(|error| foreign(line, error.to_string()))?;
             let (number, state) = match record {
                 Record::Intent { step, change } => {
                     steps.push(RecordedStep { step, change, state: StepState::Begun });
+                    continue;
+                }
+                Record::Awaits { confirm_by_boot_s } => {
+                    awaits = Some(confirm_by_boot_s);
+                    continue;
+                }
+                Record::Confirmed => {
+                    awaits = None;
                     continue;
                 }
                 Record::Done { step } => (step, StepState::Done),
@@ -230,7 +248,7 @@ impl Transaction {
             let step = steps.iter_mut().find(|step| step.step == number);
             step.ok_or_else(|| foreign(line, format!("step {number} was never begun")))?.state = state;
         }
-        Ok(Some(Self { header, steps }))
+        Ok(Some(Self { header, steps, confirm_by_boot_s: awaits }))
     }
 }
 

@@ -39,6 +39,7 @@ impl Site {
             journal: &journal,
             lock: &lock,
             boot_id: BOOT,
+            confirm_by_boot_s: None,
             interrupted: &|| false,
             observer,
         })

@@ -9,6 +9,7 @@
 
 pub mod action;
 pub mod apply;
+pub mod confirm;
 pub mod control;
 pub mod goal;
 pub mod guard;

@@ -29,6 +29,9 @@ pub struct TransactionStatus {
     pub begun_unix_s: u64,
     /// Version of the tool that made it.
     pub tool_version: String,
+    /// Until when it waits for confirmation, in seconds of the boot; absent if it does not.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub confirm_by_boot_s: Option<u64>,
     /// Its steps of which something may be left.
     pub steps: Vec<StepStatus>,
 }
@@ -105,6 +108,7 @@ pub fn status(control: &dyn Control, journal: &Journal, boot_id: &str) -> Result
             argv: transaction.header.argv.clone(),
             begun_unix_s: transaction.header.begun_unix_s,
             tool_version: transaction.header.tool_version.clone(),
+            confirm_by_boot_s: transaction.confirm_by_boot_s,
         }
     });
     Ok(Status { transactions: transactions.collect(), undone: undone.len(), history: history.len() })

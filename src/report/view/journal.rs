@@ -25,6 +25,10 @@ pub fn render(status: &Status, width: Option<u16>) -> String {
             Tone::Title.paint(&format!("Transaction {}", transaction.id)),
             clean(&argv)
         );
+        if transaction.confirm_by_boot_s.is_some() {
+            let text = "  waits for thruway confirm, and is taken back if that does not come in time";
+            let _ = writeln!(out, "{}", Tone::Notice.paint(text));
+        }
         for step in &transaction.steps {
             let (tone, word, detail) = match (&step.now, &step.recorded) {
                 (_, StepState::Pending { reason, .. }) => (Tone::Bad, "pending", Some(reason.as_str())),
@@ -116,6 +120,7 @@ mod tests {
                 argv: vec!["thruway".to_owned(), "apply".to_owned()],
                 begun_unix_s: 0,
                 tool_version: "0".to_owned(),
+                confirm_by_boot_s: None,
                 steps,
             };
             let text = render(&Status { transactions: vec![one], undone: 0, history: 0 }, None);

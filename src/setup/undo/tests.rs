@@ -39,6 +39,7 @@ impl Site {
             journal: &journal,
             lock: &lock,
             boot_id,
+            confirm_by_boot_s: None,
             interrupted: &|| false,
             observer: &|_| {},
         })
@@ -178,6 +179,7 @@ fn what_cannot_be_written_down_is_not_done() {
         journal: &journal,
         lock: &lock,
         boot_id: BOOT,
+        confirm_by_boot_s: None,
         interrupted: &|| false,
         observer: &|_| {},
     }
@@ -216,6 +218,7 @@ fn an_interrupted_undo_is_continued_by_the_next() {
         journal: &journal,
         lock: &lock,
         boot_id: BOOT,
+        confirm_by_boot_s: None,
         interrupted: &|| asked.replace(asked.get() + 1) == 1,
         observer: &|_| {},
     }
@@ -244,6 +247,7 @@ fn an_interrupted_apply_leaves_the_state_before() {
         journal: &journal,
         lock: &lock,
         boot_id: BOOT,
+        confirm_by_boot_s: None,
         interrupted: &|| asked.replace(asked.get() + 1) == 2,
         observer: &|_| {},
     }

@@ -46,7 +46,11 @@ fn qemu_runs_what_was_exported_with_the_bound_function() {
     let (host, guest) = (run.stdout(), run.file("guest"));
     assert!(run.file("early").contains("does not exist yet"), "{}", run.file("early"));
     for line in ["early 2", "qemu 0", "on the console", "undo 0"] {
-        assert!(host.lines().any(|said| said.trim() == line), "{line}: {host}\n{guest}\n{}", run.file("errors"));
+        assert!(
+            host.lines().any(|said| said.trim() == line),
+            "{line}: {host}\n{guest}\n{}",
+            run.file("errors")
+        );
     }
     for line in ["driver igbvf", "serial exported-disk readonly 1"] {
         assert!(guest.contains(line), "{guest}");

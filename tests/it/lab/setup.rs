@@ -174,6 +174,49 @@ same before vfs_undone
 }
 
 #[test]
+fn what_is_not_confirmed_in_time_is_taken_back() {
+    let Some(lab) = Lab::open() else { return };
+
+    let boot = Boot::of(
+        lab,
+        "vtd-igb",
+        r#"
+driver() { basename "$(readlink "$NVME/driver")"; }
+watchers() { grep -lze '[-]-watch' /proc/[0-9]*/cmdline 2>/dev/null | wc -l; }
+until_nobody_watches() { while [ "$(watchers)" != 0 ]; do sleep 0.2; done; }
+t none thruway confirm
+t kept thruway bind 02:00.0 --yes --confirm-within 4s
+t waits thruway status
+echo "watchers $(watchers)"
+t confirm thruway confirm
+until_nobody_watches
+echo "after_confirm $(driver)"
+t undo thruway undo --yes
+# The shell that starts it ends, as a session does that lost its connection.
+setsid sh -c 'thruway bind 02:00.0 --yes --confirm-within 4s' >/dev/null 2>&1 </dev/null
+echo "bound $(driver)"
+until_nobody_watches
+same before taken_back
+t late thruway confirm
+t wrong thruway bind 02:00.0 --yes --confirm-within 2h
+"#,
+    );
+
+    boot.ends("none", "1", &[]);
+    boot.ends("kept", "0", &[]);
+    assert!(boot.run.file("kept.out").contains("by itself in 4 s unless thruway confirm is run"));
+    assert!(boot.run.file("waits.out").contains("waits for thruway confirm"));
+    assert_eq!(boot.said("watchers"), "1");
+    boot.ends("confirm", "0", &[]);
+    assert_eq!(boot.said("after_confirm"), "vfio-pci");
+    boot.ends("undo", "0", &[]);
+    assert_eq!(boot.said("bound"), "vfio-pci");
+    boot.is_as_before("taken_back");
+    boot.ends("late", "1", &[]);
+    boot.ends("wrong", "2", &["write 1s to 60min"]);
+}
+
+#[test]
 fn what_is_in_use_is_refused_and_left_alone() {
     let Some(lab) = Lab::open() else { return };
 

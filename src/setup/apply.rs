@@ -2,7 +2,7 @@
 //!
 //! Per step: look at what is so, write down the intent with it, act, read back, write down that it is done. When a step
 //! fails, everything is taken back in reverse. A write that did not return is *pending*: the kernel may carry it out at
-//! any time, so nothing more is done to the functions that it concerns, and it is reported.
+//! any time, so nothing more is done to what it concerns, and it is reported.
 
 use super::action::bind_driver::is_vfio;
 use super::action::{Action, ActionError, Change, Footprint};
@@ -232,8 +232,7 @@ impl Executor<'_> {
     }
 
     fn is_the_planned_device(&self, step: &Step) -> Result<(), StepError> {
-        let Some(planned) = step.ids else { return Ok(()) };
-        let address = step.action.function();
+        let (Some(planned), Some(address)) = (step.ids, step.action.function()) else { return Ok(()) };
         let id = |attribute: &str| {
             let path = format!("/sys/bus/pci/devices/{address}/{attribute}");
             let text = self.control.source().text(&path);
@@ -262,7 +261,7 @@ impl Executor<'_> {
             return Ok(());
         }
         let facts = host::collect(self.control.source());
-        let functions = change.footprint().changes;
+        let functions: Vec<_> = change.footprint().functions().collect();
         let planned = plan.steps.iter().filter_map(|step| match &step.action {
             Action::BindDriver(bind) if bind.driver.as_deref().is_some_and(is_vfio) => Some(bind.function),
             _ => None,
@@ -286,7 +285,7 @@ impl Executor<'_> {
             let result = match pending {
                 Some(reason) => Err(reason),
                 None if untouchable.iter().any(|other| footprint.touches(other)) => {
-                    Err("a later step on the same function is left".to_owned())
+                    Err("a later step on the same thing is left".to_owned())
                 }
                 None => {
                     (self.observer)(Event::TakesBack(&change.describe_undo()));

@@ -10,7 +10,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use serde::Serialize;
 
 use super::action::bind_driver::{VfIndex, is_vfio};
-use super::action::{Action, BindDriver, SetLink, VfAutoprobe, VfCount};
+use super::action::{Action, BindDriver, Object, SetLink, VfAutoprobe, VfCount};
 use super::goal::{Goal, Selector, SriovGoal};
 use super::guard::{Consents, Guard, Objection};
 use crate::host::HostFacts;
@@ -104,8 +104,8 @@ pub enum PlanError {
     /// The host cannot do it.
     #[error("{subject}: {reason}")]
     Impossible {
-        /// The function.
-        subject: PciAddress,
+        /// What it was to change.
+        subject: Object,
         /// Why not, and what would help.
         reason: String,
     },
@@ -306,7 +306,7 @@ impl<'a> Planner<'a> {
     fn virtual_functions(&mut self, wanted: &WantedVfs<'_>) -> Result<(), PlanError> {
         let WantedVfs { pf, sriov, goal, drivers } = wanted;
         let address = pf.address;
-        let impossible = |reason: String| PlanError::Impossible { subject: address, reason };
+        let impossible = |reason: String| PlanError::Impossible { subject: address.into(), reason };
         let current = sriov.num_vfs.known().copied();
         let recount = current != Some(goal.count);
         if goal.count > 0 {
@@ -488,7 +488,7 @@ impl<'a> Planner<'a> {
 fn no_iommu(subject: PciAddress) -> PlanError {
     let reason = "no IOMMU translates for it, so it cannot be passed to a guest; switch VT-d or AMD-Vi on in the \
                   firmware and in the kernel (`thruway probe` shows which is missing)";
-    PlanError::Impossible { subject, reason: reason.to_owned() }
+    PlanError::Impossible { subject: subject.into(), reason: reason.to_owned() }
 }
 
 /// Where virtual function `index` of `pf` will be.

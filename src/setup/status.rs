@@ -63,7 +63,7 @@ pub enum Now {
     Superseded,
     /// Somebody else changed it; says what is there.
     Drifted(String),
-    /// The function is gone.
+    /// What it is about is gone.
     Gone,
     /// It cannot be read; says why.
     Unread(String),

@@ -6,7 +6,7 @@
 //! history: what they changed ended with that boot.
 
 use super::action::bind_driver::nobody_uses;
-use super::action::{ActionError, Change, Footprint, Standing};
+use super::action::{ActionError, Change, Footprint, Object, Standing};
 use super::apply::{Event, Executor, Left, chain, note};
 use super::journal::{Journal, JournalError, Record, RecordedStep, Transaction};
 use crate::host::fact::Fact;
@@ -55,14 +55,14 @@ pub enum UndoError {
     )]
     NoSuch(u32),
     /// A later transaction builds on it.
-    #[error("transaction {later} came after {id} and concerns {function} too; undo that first, or say --all")]
+    #[error("transaction {later} came after {id} and concerns {object} too; undo that first, or say --all")]
     Under {
         /// The transaction to be taken back.
         id: u32,
         /// The later one.
         later: u32,
         /// What both concern.
-        function: PciAddress,
+        object: Object,
     },
     /// Somebody else changed it since.
     #[error(
@@ -139,7 +139,7 @@ impl Executor<'_> {
             }
             let footprint = change.footprint();
             let result = if untouchable.iter().any(|other| footprint.touches(other)) {
-                Err("a later step on the same function is left".to_owned())
+                Err("a later step on the same thing is left".to_owned())
             } else {
                 (self.observer)(Event::TakesBack(&change.describe_undo()));
                 note(Some(&mut writer), &Record::Undoing { step: *step });
@@ -225,8 +225,8 @@ pub fn choose(journal: &Journal, boot_id: &str, which: Which) -> Result<Vec<Tran
             let later = open.split_off(at.ok_or(UndoError::NoSuch(id))?);
             let Some((transaction, later)) = later.split_first() else { return Err(UndoError::NoSuch(id)) };
             for other in later.iter().rev() {
-                if let Some(function) = common(transaction, other) {
-                    return Err(UndoError::Under { id, later: other.header.id, function });
+                if let Some(object) = common(transaction, other) {
+                    return Err(UndoError::Under { id, later: other.header.id, object });
                 }
             }
             Ok(vec![transaction.clone()])
@@ -254,20 +254,15 @@ fn keeps_default_route(
         return Ok(());
     }
     let by = format!("the only default route of this host leads over {name} now");
-    Err(ActionError::InUse { subject: function, by })
+    Err(ActionError::InUse { subject: function.into(), by })
 }
 
-/// A function that keeps `transaction` under `later`.
-fn common(transaction: &Transaction, later: &Transaction) -> Option<PciAddress> {
+/// What keeps `transaction` under `later`.
+fn common(transaction: &Transaction, later: &Transaction) -> Option<Object> {
     let footprints =
         |of: &Transaction| of.open_steps().map(|step| step.change.footprint()).collect::<Vec<_>>();
     let later = footprints(later);
-    footprints(transaction).into_iter().find_map(|mine| {
-        let over = later.iter().find(|other| mine.is_under(other))?;
-        mine.changes
-            .into_iter()
-            .find(|function| over.changes.contains(function) || over.needs.contains(function))
-    })
+    footprints(transaction).iter().find_map(|mine| later.iter().find_map(|other| mine.under(other)))
 }
 
 #[cfg(test)]

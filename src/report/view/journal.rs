@@ -41,7 +41,7 @@ pub fn render(status: &Status, width: Option<u16>) -> String {
                 (Now::Between, _) => (Tone::Bad, "half way", Some("the command that did it was interrupted")),
                 (Now::Superseded, _) => (Tone::Detail, "superseded", None),
                 (Now::Drifted(found), _) => (Tone::Bad, "changed", Some(found.as_str())),
-                (Now::Gone, _) => (Tone::Notice, "gone", Some("the function is not there any more")),
+                (Now::Gone, _) => (Tone::Notice, "gone", Some("what it is about is not there any more")),
                 (Now::Unread(reason), _) => (Tone::Notice, "unknown", Some(reason.as_str())),
             };
             let _ = write!(out, "  {}", tone.paint(&format!("{word:<width$}", width = TEXT - 2)));

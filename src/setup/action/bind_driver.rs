@@ -159,7 +159,7 @@ fn set_override(
 /// Fails if something of this host uses `device`, so that unbinding it would break that, or wait for it for ever.
 pub(in crate::setup) fn nobody_uses(device: &PciDevice) -> Result<(), ActionError> {
     match guard::in_use(device).into_iter().find(|found| found.severity == Severity::Refuse) {
-        Some(found) => Err(ActionError::InUse { subject: device.address, by: found.evidence }),
+        Some(found) => Err(ActionError::InUse { subject: device.address.into(), by: found.evidence }),
         None => Ok(()),
     }
 }
@@ -315,7 +315,8 @@ impl Act for BindDriver {
     }
 
     fn footprint(&self, prior: &FunctionState) -> Footprint {
-        Footprint { changes: vec![self.function], needs: prior.physical_function.into_iter().collect() }
+        let needs = prior.physical_function.map(Into::into).into_iter().collect();
+        Footprint { changes: vec![self.function.into()], needs }
     }
 
     fn describe(&self) -> String {

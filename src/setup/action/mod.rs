@@ -5,6 +5,7 @@
 //! Each action obeys one law: state → apply → undo → same state, with a fault at any write in between.
 
 pub mod bind_driver;
+mod object;
 pub mod set_link;
 pub mod vf_autoprobe;
 pub mod vf_count;
@@ -20,6 +21,7 @@ use crate::setup::control::{Control, ControlError};
 use crate::spec::pci::PciAddress;
 
 pub use bind_driver::BindDriver;
+pub use object::{Footprint, Object};
 pub use set_link::SetLink;
 pub use vf_autoprobe::VfAutoprobe;
 pub use vf_count::VfCount;
@@ -47,9 +49,9 @@ pub enum ActionError {
         /// Why it could not be.
         reason: String,
     },
-    /// The function is not there (any more).
-    #[error("there is no PCI function {0}")]
-    Gone(PciAddress),
+    /// What it is about is not there (any more).
+    #[error("{0} is not there")]
+    Gone(Object),
     /// The writes succeeded, but what was asked is not so.
     #[error("{subject}: expected {expected}, found {found}")]
     NotReached {
@@ -64,7 +66,7 @@ pub enum ActionError {
     #[error("{subject} is in use: {by}; end that first")]
     InUse {
         /// What is used.
-        subject: PciAddress,
+        subject: Object,
         /// Who uses it.
         by: String,
     },
@@ -93,31 +95,8 @@ pub enum Standing {
     Between,
     /// Somebody else changed it afterwards; says what is there.
     Drifted(String),
-    /// The function is gone, and its state with it.
+    /// What it is about is gone, and its state with it.
     Gone,
-}
-
-/// Which functions a change concerns.
-#[derive(Debug, Clone, PartialEq, Eq, Default)]
-pub struct Footprint {
-    /// Those that it changes.
-    pub changes: Vec<PciAddress>,
-    /// Those without which it would have nothing to change.
-    pub needs: Vec<PciAddress>,
-}
-
-impl Footprint {
-    /// Whether a change with this footprint cannot be taken back under a `later` one.
-    #[must_use]
-    pub fn is_under(&self, later: &Self) -> bool {
-        self.changes.iter().any(|function| later.changes.contains(function) || later.needs.contains(function))
-    }
-
-    /// Whether the two concern a function in common.
-    #[must_use]
-    pub fn touches(&self, other: &Self) -> bool {
-        self.is_under(other) || other.is_under(self)
-    }
 }
 
 /// One kind of action.
@@ -125,7 +104,7 @@ trait Act: fmt::Debug {
     /// What it changes, as it is at one moment.
     type State: fmt::Debug + Clone + PartialEq + Serialize + DeserializeOwned;
 
-    /// What is so now. [`ActionError::Gone`] if the function is not there.
+    /// What is so now. [`ActionError::Gone`] if what it is about is not there.
     fn observe(&self, control: &dyn Control) -> Result<Self::State, ActionError>;
 
     /// Makes it so, from `prior`.
@@ -142,7 +121,7 @@ trait Act: fmt::Debug {
         self.standing(prior, prior) == Standing::Applied
     }
 
-    /// Which functions it concerns.
+    /// What it concerns.
     fn footprint(&self, prior: &Self::State) -> Footprint;
 
     /// What it does, in one line.
@@ -182,14 +161,14 @@ impl Action {
 }
 
 impl Action {
-    /// The function that it concerns; of one that is still to be created, where it will be.
+    /// The function that it concerns, if it is about one; of one that is still to be created, where it will be.
     #[must_use]
-    pub fn function(&self) -> PciAddress {
+    pub fn function(&self) -> Option<PciAddress> {
         match self {
-            Self::SetLink(action) => action.function,
-            Self::VfAutoprobe(action) => action.pf,
-            Self::VfCount(action) => action.pf,
-            Self::BindDriver(action) => action.function,
+            Self::SetLink(action) => Some(action.function),
+            Self::VfAutoprobe(action) => Some(action.pf),
+            Self::VfCount(action) => Some(action.pf),
+            Self::BindDriver(action) => Some(action.function),
         }
     }
 }
@@ -325,7 +304,7 @@ impl Change {
         self.inner().standing(control)
     }
 
-    /// Which functions it concerns.
+    /// What it concerns.
     #[must_use]
     pub fn footprint(&self) -> Footprint {
         self.inner().footprint()
@@ -334,8 +313,13 @@ impl Change {
     /// Whether this, done after `earlier`, decides what `earlier` had decided.
     #[must_use]
     pub fn supersedes(&self, earlier: &Self) -> bool {
+        let (mine, theirs) = (self.footprint(), earlier.footprint());
         std::mem::discriminant(self) == std::mem::discriminant(earlier)
-            && self.footprint().changes.first() == earlier.footprint().changes.first()
+            && mine
+                .changes
+                .first()
+                .zip(theirs.changes.first())
+                .is_some_and(|(mine, theirs)| mine.overlaps(*theirs))
     }
 
     /// The interface that goes down when it is taken back, and its function.
@@ -353,7 +337,7 @@ impl Change {
     #[must_use]
     pub fn loses(&self) -> Vec<PciAddress> {
         match self {
-            Self::VfCount(_) | Self::BindDriver(_) => self.footprint().changes,
+            Self::VfCount(_) | Self::BindDriver(_) => self.footprint().functions().collect(),
             Self::SetLink(_) | Self::VfAutoprobe(_) => Vec::new(),
         }
     }
@@ -375,7 +359,7 @@ impl Change {
             Standing::Before => "the state before".to_owned(),
             Standing::Applied => "the changed state".to_owned(),
             Standing::Between => "a state half way".to_owned(),
-            Standing::Gone => "that the function is gone".to_owned(),
+            Standing::Gone => "that it is gone".to_owned(),
             Standing::Drifted(found) => found.clone(),
         };
         ActionError::NotReached { subject, expected: "it to be so".to_owned(), found }
@@ -409,7 +393,7 @@ fn optional<T>(path: &str, fact: Fact<T>) -> Result<Option<T>, ActionError> {
 /// Fails with [`ActionError::Gone`] unless the function is there.
 fn present(control: &dyn Control, address: PciAddress) -> Result<(), ActionError> {
     let path = device_path(address);
-    optional(&path, control.source().list(&path))?.map(|_| ()).ok_or(ActionError::Gone(address))
+    optional(&path, control.source().list(&path))?.map(|_| ()).ok_or(ActionError::Gone(address.into()))
 }
 
 /// Reads an attribute of a function as a number.

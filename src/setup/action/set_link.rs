@@ -68,7 +68,7 @@ impl Act for SetLink {
     }
 
     fn footprint(&self, _prior: &LinkState) -> Footprint {
-        Footprint { changes: vec![self.function], needs: Vec::new() }
+        Footprint { changes: vec![self.function.into()], needs: Vec::new() }
     }
 
     fn describe(&self) -> String {

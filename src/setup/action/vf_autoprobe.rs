@@ -58,7 +58,7 @@ impl Act for VfAutoprobe {
     }
 
     fn footprint(&self, _prior: &AutoprobeState) -> Footprint {
-        Footprint { changes: vec![self.pf], needs: Vec::new() }
+        Footprint { changes: vec![self.pf.into()], needs: Vec::new() }
     }
 
     fn describe(&self) -> String {

@@ -134,8 +134,8 @@ impl Act for VfCount {
     }
 
     fn footprint(&self, prior: &VfsState) -> Footprint {
-        let changes = std::iter::once(self.pf).chain(prior.vfs.iter().map(|vf| vf.address)).collect();
-        Footprint { changes, needs: Vec::new() }
+        let functions = std::iter::once(self.pf).chain(prior.vfs.iter().map(|vf| vf.address));
+        Footprint { changes: functions.map(Into::into).collect(), needs: Vec::new() }
     }
 
     fn describe(&self) -> String {

@@ -1,0 +1,65 @@
+//! What changes are about, so that those about the same thing are known as such.
+
+use std::fmt;
+
+use crate::spec::pci::PciAddress;
+
+/// A thing of the host.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Object {
+    /// A PCI function.
+    Function(PciAddress),
+}
+
+impl Object {
+    /// Whether what is done to one can be seen at the other.
+    #[must_use]
+    pub fn overlaps(self, other: Self) -> bool {
+        self == other
+    }
+}
+
+impl From<PciAddress> for Object {
+    fn from(function: PciAddress) -> Self {
+        Self::Function(function)
+    }
+}
+
+impl fmt::Display for Object {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Function(address) => address.fmt(f),
+        }
+    }
+}
+
+/// What a change concerns.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Footprint {
+    /// What it changes.
+    pub changes: Vec<Object>,
+    /// Without which it would have nothing to change.
+    pub needs: Vec<Object>,
+}
+
+impl Footprint {
+    /// What keeps a change with this footprint from being taken back under a `later` one.
+    #[must_use]
+    pub fn under(&self, later: &Self) -> Option<Object> {
+        let theirs = || later.changes.iter().chain(&later.needs);
+        self.changes.iter().copied().find(|mine| theirs().any(|other| mine.overlaps(*other)))
+    }
+
+    /// Whether the two concern a thing in common.
+    #[must_use]
+    pub fn touches(&self, other: &Self) -> bool {
+        self.under(other).is_some() || other.under(self).is_some()
+    }
+
+    /// The functions that it changes.
+    pub fn functions(&self) -> impl Iterator<Item = PciAddress> {
+        self.changes.iter().map(|object| match object {
+            Object::Function(address) => *address,
+        })
+    }
+}

@@ -91,6 +91,10 @@ fn check_outside_machine(profile: &Profile) -> Vec<ConfigError> {
                 format!("{} is not the size of a page", pages.size),
             );
         }
+        let mut earlier = profile.host.hugepages.iter().take(index);
+        if let Some(problem) = earlier.find_map(|earlier| pages.conflict_with(earlier)) {
+            wrong(format!("host.hugepages.{index}.size"), problem);
+        }
     }
     errors
 }

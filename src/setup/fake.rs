@@ -5,6 +5,8 @@
 //! driver takes the function; while autoprobe is off no virtual function is probed without an override; `sriov_numvfs`
 //! answers EBUSY between two counts that are not 0, ERANGE above the total, and blocks at 0 while a function is open.
 
+mod huge_pages;
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::io;
@@ -18,6 +20,7 @@ pub(super) use crate::host::source::fake::memory_dir;
 use crate::host::source::{CpuidLeaf, DeviceNode, KvmAnswer, Route, Source, TreeSource, VfLinks};
 use crate::setup::control::{Control, ControlError};
 use crate::spec::pci::PciAddress;
+pub(super) use huge_pages::Node;
 
 /// What happens at one write.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -55,6 +58,8 @@ struct Inner {
     trouble: Option<Trouble>,
     /// Virtual functions that a guest has open.
     open: BTreeSet<PciAddress>,
+    /// Memory for huge pages, by node.
+    nodes: Vec<Node>,
 }
 
 /// The host.
@@ -463,6 +468,9 @@ impl FakeKernel {
     /// What the kernel does with `value` written to `path`.
     fn effect(&self, path: &str, value: &str) -> io::Result<()> {
         let value = value.trim_end_matches('\n');
+        if huge_pages::are_at(path) {
+            return self.huge_pages_effect(path, value);
+        }
         if path == "/sys/bus/pci/drivers_probe" {
             let address: PciAddress = value.parse().map_err(|_| errno(libc::EINVAL))?;
             if !self.at(&format!("{DEVICES}/{address}")).exists() {

@@ -59,15 +59,37 @@ pub struct VfGoal {
     pub driver: Option<String>,
 }
 
-/// Huge pages of one size.
+/// Huge pages of one size, on one node or on all.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct HugepagesGoal {
     /// Size of a page.
     pub size: crate::spec::units::ByteSize,
-    /// Pages to reserve.
+    /// Pages that there should be at least; where there are more, none is taken away.
     pub count: u64,
-    /// NUMA node; spread over all nodes when absent.
+    /// NUMA node; of the whole host, spread over its nodes, when absent.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub node: Option<u32>,
+}
+
+impl HugepagesGoal {
+    /// Why this cannot be asked for together with `other`, if so.
+    #[must_use]
+    pub fn conflict_with(&self, other: &Self) -> Option<String> {
+        if self.size != other.size {
+            return None;
+        }
+        match (self.node, other.node) {
+            (None, None) => Some(format!("pages of {} are asked for twice", self.size)),
+            (Some(node), Some(same)) if node == same => {
+                Some(format!("pages of {} on node {node} are asked for twice", self.size))
+            }
+            (Some(_), Some(_)) => None,
+            (Some(node), None) | (None, Some(node)) => Some(format!(
+                "pages of {} are asked for on node {node} and of the whole host, which has those of its nodes and no \
+                 others; name a node each time, or never",
+                self.size
+            )),
+        }
+    }
 }

@@ -5,7 +5,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::time::Duration;
 
 use super::apply::{Applied, ApplyError, Event, Executor};
-use super::fake::{BOOT, FakeKernel, Fault, Killed, NIC, NVME, Trouble};
+use super::fake::{BOOT, FakeKernel, Fault, Killed, NIC, NVME, Node, Trouble};
 use super::goal::Goal;
 use super::guard::Consents;
 use super::journal::{Journal, Transaction};
@@ -94,7 +94,20 @@ fn with_nic_up() -> FakeKernel {
     kernel
 }
 
+fn with_pages() -> FakeKernel {
+    FakeKernel::new(&[]).with_nodes(&[
+        Node { asked: 5, used: 2, room: 8, room_compacted: 8 },
+        Node { asked: 0, used: 0, room: 4, room_compacted: 16 },
+    ])
+}
+
 const CASES: &[Case] = &[
+    ("set huge pages apart on the whole host", with_pages, |kernel| {
+        planned(kernel, "hugepages: [{size: 2MiB, count: 10}]")
+    }),
+    ("set huge pages apart on nodes, of which one is in pieces", with_pages, |kernel| {
+        planned(kernel, "hugepages: [{size: 2MiB, count: 6, node: 0}, {size: 2MiB, count: 9, node: 1}]")
+    }),
     ("create two VFs, one for a guest", FakeKernel::usual, |kernel| planned(kernel, TWO_VFS)),
     ("bind a controller and a NIC that is up", with_nic_up, |kernel| {
         planned(kernel, "devices: [{select: {address: '02:00.0'}}, {select: {address: '01:00.0'}}]")

@@ -1,9 +1,12 @@
 //! From what is so and what should be so to the steps in between. Pure: reads facts, touches nothing.
 //!
-//! What is already so is dropped, because it is not ours to undo. The order is: links up, automatic probing off, virtual
+//! What is already so is dropped, because it is not ours to undo. The order is: huge pages (memory falls to pieces with
+//! time), links up, automatic probing off, virtual
 //! functions, automatic probing as it was, drivers. A virtual function that does not exist yet is planned at the address
 //! where the standard puts it (PCIe 6.0, 9.3.3.9 and 9.3.3.10: First VF Offset and VF Stride) and found again by its index
 //! when the time comes; `apply` asks the guard about it then, because only then has it a group.
+
+mod huge_pages;
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -11,7 +14,7 @@ use serde::Serialize;
 
 use super::action::bind_driver::{VfIndex, is_vfio};
 use super::action::{Action, BindDriver, Object, SetLink, VfAutoprobe, VfCount};
-use super::goal::{Goal, Selector, SriovGoal};
+use super::goal::{Goal, HugepagesGoal, Selector, SriovGoal};
 use super::guard::{Consents, Guard, Objection};
 use crate::host::HostFacts;
 use crate::host::fact::Fact;
@@ -119,11 +122,6 @@ pub enum PlanError {
 /// # Errors
 /// [`PlanError`]. All objections of the guard are reported at once.
 pub fn plan(facts: &HostFacts, goal: &Goal, consents: &Consents) -> Result<Plan, PlanError> {
-    if !goal.hugepages.is_empty() {
-        return Err(PlanError::Invalid(
-            "`host.hugepages` cannot be set up yet; reserve them by hand".to_owned(),
-        ));
-    }
     Planner::run(facts, consents, &Wanted::of(facts, goal)?)
 }
 
@@ -132,7 +130,7 @@ pub fn plan(facts: &HostFacts, goal: &Goal, consents: &Consents) -> Result<Plan,
 /// # Errors
 /// [`PlanError`].
 pub fn release(facts: &HostFacts, selectors: &[Selector], consents: &Consents) -> Result<Plan, PlanError> {
-    let mut wanted = Wanted { pfs: Vec::new(), devices: Vec::new() };
+    let mut wanted = Wanted { hugepages: &[], pfs: Vec::new(), devices: Vec::new() };
     for selector in selectors {
         for device in functions(facts, selector)? {
             if wanted.devices.iter().all(|other| other.device.address != device.address) {
@@ -145,6 +143,7 @@ pub fn release(facts: &HostFacts, selectors: &[Selector], consents: &Consents) -
 
 /// What is asked for, with functions in place of selectors.
 struct Wanted<'a> {
+    hugepages: &'a [HugepagesGoal],
     pfs: Vec<WantedVfs<'a>>,
     /// Everything else that is to be bound, VFs that exist and are not part of `pfs` included.
     devices: Vec<WantedDriver<'a>>,
@@ -220,7 +219,7 @@ impl<'a> Wanted<'a> {
                 }
             }
         }
-        Ok(Self { pfs, devices })
+        Ok(Self { hugepages: &goal.hugepages, pfs, devices })
     }
 
     /// The functions that a driver of the host is to lose.
@@ -285,6 +284,7 @@ impl<'a> Planner<'a> {
             warnings: Vec::new(),
         };
         let mut planner = Self { facts, consents, taken: wanted.taken(facts), plan, objections: Vec::new() };
+        planner.huge_pages(wanted.hugepages)?;
         for pf in &wanted.pfs {
             planner.virtual_functions(pf)?;
         }

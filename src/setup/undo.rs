@@ -188,6 +188,10 @@ impl Executor<'_> {
                 }
                 Standing::Drifted(_) | Standing::Applied | Standing::Between => {}
             }
+            change.may_take_back(self.control).map_err(|cause| match cause {
+                ActionError::InUse { .. } => UndoError::InUse { id, cause },
+                cause => UndoError::Unread { id, cause },
+            })?;
             if let Some((function, name)) = change.downs() {
                 keeps_default_route(&facts, function, Some(name))
                     .map_err(|cause| UndoError::InUse { id, cause })?;

@@ -86,6 +86,7 @@ refused! {
     empty
     many_values
     missing_key
+    pool_twice
     second_document
     size_exbibyte
     size_negative

@@ -54,6 +54,12 @@ pub struct NodePool {
     pub surplus: Fact<u64>,
 }
 
+/// Where the pages of `size_bytes` of the whole host are shown.
+#[must_use]
+pub fn pool_directory(size_bytes: u64) -> String {
+    format!("{DIRECTORY}/hugepages-{}kB", size_bytes >> 10)
+}
+
 /// Where the pages of `size_bytes` of node `number` are shown.
 #[must_use]
 pub fn node_directory(number: u32, size_bytes: u64) -> String {
@@ -81,7 +87,7 @@ pub(super) fn collect(source: &dyn Source, meminfo: &Fact<String>) -> HugePages 
 }
 
 fn pool(source: &dyn Source, size_bytes: u64, nodes: &Fact<Vec<u32>>) -> Pool {
-    let directory = format!("{DIRECTORY}/hugepages-{}kB", size_bytes >> 10);
+    let directory = pool_directory(size_bytes);
     let number = |name: &str| parse::number(source, &format!("{directory}/{name}"), 10);
     Pool {
         size_bytes,
@@ -136,7 +142,7 @@ impl Pool {
     /// Where it is shown.
     #[must_use]
     pub fn directory(&self) -> String {
-        format!("{DIRECTORY}/hugepages-{}kB", self.size_bytes >> 10)
+        pool_directory(self.size_bytes)
     }
 
     /// Free pages that are promised to nobody.

@@ -13,7 +13,7 @@ use crate::host::fact::Fact;
 use crate::host::parse;
 use crate::host::source::Source;
 
-pub use huge_pages::{DIRECTORY as HUGE_PAGES, HugePages, NodePool, Pool, node_directory};
+pub use huge_pages::{DIRECTORY as HUGE_PAGES, HugePages, NodePool, Pool, node_directory, pool_directory};
 pub use locking::{LIMITS, Limit, LockLimit};
 pub use pages::{KSM, Merging, Overcommit, Swap, SwapArea, SwapKind, THP, TransparentHugePages};
 

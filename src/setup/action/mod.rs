@@ -5,6 +5,7 @@
 //! Each action obeys one law: state → apply → undo → same state, with a fault at any write in between.
 
 pub mod bind_driver;
+pub mod hugepages;
 mod object;
 pub mod set_link;
 pub mod vf_autoprobe;
@@ -21,6 +22,7 @@ use crate::setup::control::{Control, ControlError};
 use crate::spec::pci::PciAddress;
 
 pub use bind_driver::BindDriver;
+pub use hugepages::Hugepages;
 pub use object::{Footprint, Object};
 pub use set_link::SetLink;
 pub use vf_autoprobe::VfAutoprobe;
@@ -113,6 +115,11 @@ trait Act: fmt::Debug {
     /// Makes it as it was, from wherever [`Self::act`] or an earlier [`Self::revert`] stopped. Idempotent.
     fn revert(&self, prior: &Self::State, control: &dyn Control) -> Result<(), ActionError>;
 
+    /// Fails with [`ActionError::InUse`] while somebody uses what [`Self::revert`] would take away. Changes nothing.
+    fn may_revert(&self, _prior: &Self::State, _control: &dyn Control) -> Result<(), ActionError> {
+        Ok(())
+    }
+
     /// How `now` relates to the change from `prior`. If `now` is both, it is applied.
     fn standing(&self, prior: &Self::State, now: &Self::State) -> Standing;
 
@@ -135,6 +142,8 @@ trait Act: fmt::Debug {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "action", rename_all = "snake_case")]
 pub enum Action {
+    /// There are so many huge pages.
+    Hugepages(Hugepages),
     /// A network interface is up or down.
     SetLink(SetLink),
     /// The kernel does or does not probe drivers for virtual functions that it creates.
@@ -152,6 +161,7 @@ impl Action {
     /// [`ActionError::Unread`] or [`ActionError::Gone`].
     pub fn observe(&self, control: &dyn Control) -> Result<Change, ActionError> {
         Ok(match self.clone() {
+            Self::Hugepages(action) => Change::Hugepages(observe(action, control)?),
             Self::SetLink(action) => Change::SetLink(observe(action, control)?),
             Self::VfAutoprobe(action) => Change::VfAutoprobe(observe(action, control)?),
             Self::VfCount(action) => Change::VfCount(observe(action, control)?),
@@ -165,6 +175,7 @@ impl Action {
     #[must_use]
     pub fn function(&self) -> Option<PciAddress> {
         match self {
+            Self::Hugepages(_) => None,
             Self::SetLink(action) => Some(action.function),
             Self::VfAutoprobe(action) => Some(action.pf),
             Self::VfCount(action) => Some(action.pf),
@@ -176,6 +187,7 @@ impl Action {
 impl fmt::Display for Action {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let text = match self {
+            Self::Hugepages(action) => action.describe(),
             Self::SetLink(action) => action.describe(),
             Self::VfAutoprobe(action) => action.describe(),
             Self::VfCount(action) => action.describe(),
@@ -189,6 +201,8 @@ impl fmt::Display for Action {
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(tag = "action", rename_all = "snake_case")]
 pub enum Change {
+    /// See [`Action::Hugepages`].
+    Hugepages(Changed<Hugepages, hugepages::PoolState>),
     /// See [`Action::SetLink`].
     SetLink(Changed<SetLink, set_link::LinkState>),
     /// See [`Action::VfAutoprobe`].
@@ -214,6 +228,7 @@ fn observe<A: Act>(goal: A, control: &dyn Control) -> Result<Changed<A, A::State
 trait Reversible {
     fn carry_out(&self, control: &dyn Control) -> Result<Standing, ActionError>;
     fn take_back(&self, control: &dyn Control) -> Result<(), ActionError>;
+    fn may_take_back(&self, control: &dyn Control) -> Result<(), ActionError>;
     fn standing(&self, control: &dyn Control) -> Result<Standing, ActionError>;
     fn already(&self) -> bool;
     fn footprint(&self) -> Footprint;
@@ -229,6 +244,10 @@ impl<A: Act> Reversible for Changed<A, A::State> {
 
     fn take_back(&self, control: &dyn Control) -> Result<(), ActionError> {
         self.goal.revert(&self.prior, control)
+    }
+
+    fn may_take_back(&self, control: &dyn Control) -> Result<(), ActionError> {
+        self.goal.may_revert(&self.prior, control)
     }
 
     fn standing(&self, control: &dyn Control) -> Result<Standing, ActionError> {
@@ -260,6 +279,7 @@ impl<A: Act> Reversible for Changed<A, A::State> {
 impl Change {
     fn inner(&self) -> &dyn Reversible {
         match self {
+            Self::Hugepages(change) => change,
             Self::SetLink(change) => change,
             Self::VfAutoprobe(change) => change,
             Self::VfCount(change) => change,
@@ -294,6 +314,14 @@ impl Change {
             Standing::Before => Ok(()),
             other => Err(self.not_reached(self.inner().describe_undo(), &other)),
         }
+    }
+
+    /// Fails while somebody uses what [`Self::take_back`] would take away. Changes nothing.
+    ///
+    /// # Errors
+    /// [`ActionError::InUse`], or [`ActionError::Unread`] if that cannot be told.
+    pub fn may_take_back(&self, control: &dyn Control) -> Result<(), ActionError> {
+        self.inner().may_take_back(control)
     }
 
     /// How what is there now relates to this change.
@@ -338,7 +366,7 @@ impl Change {
     pub fn loses(&self) -> Vec<PciAddress> {
         match self {
             Self::VfCount(_) | Self::BindDriver(_) => self.footprint().functions().collect(),
-            Self::SetLink(_) | Self::VfAutoprobe(_) => Vec::new(),
+            Self::Hugepages(_) | Self::SetLink(_) | Self::VfAutoprobe(_) => Vec::new(),
         }
     }
 

@@ -3,19 +3,32 @@
 use std::fmt;
 
 use crate::spec::pci::PciAddress;
+use crate::spec::units::ByteSize;
 
 /// A thing of the host.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Object {
     /// A PCI function.
     Function(PciAddress),
+    /// Huge pages of one size.
+    HugePages {
+        /// Size of a page.
+        size_bytes: u64,
+        /// The node on which they are; all of the host if there is none.
+        node: Option<u32>,
+    },
 }
 
 impl Object {
     /// Whether what is done to one can be seen at the other.
     #[must_use]
     pub fn overlaps(self, other: Self) -> bool {
-        self == other
+        match (self, other) {
+            (Self::HugePages { size_bytes, node }, Self::HugePages { size_bytes: size, node: other }) => {
+                size_bytes == size && node.zip(other).is_none_or(|(node, other)| node == other)
+            }
+            _ => self == other,
+        }
     }
 }
 
@@ -29,6 +42,10 @@ impl fmt::Display for Object {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Function(address) => address.fmt(f),
+            Self::HugePages { size_bytes, node } => {
+                write!(f, "the pool of {} huge pages", ByteSize::from_bytes(*size_bytes))?;
+                node.map_or(Ok(()), |node| write!(f, " on node {node}"))
+            }
         }
     }
 }
@@ -58,8 +75,9 @@ impl Footprint {
 
     /// The functions that it changes.
     pub fn functions(&self) -> impl Iterator<Item = PciAddress> {
-        self.changes.iter().map(|object| match object {
-            Object::Function(address) => *address,
+        self.changes.iter().filter_map(|object| match object {
+            Object::Function(address) => Some(*address),
+            Object::HugePages { .. } => None,
         })
     }
 }

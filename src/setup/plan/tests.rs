@@ -4,7 +4,7 @@ use super::*;
 use crate::host;
 use crate::setup::action::BIND_LIMIT;
 use crate::setup::control::Control;
-use crate::setup::fake::{FakeKernel, NIC, NVME};
+use crate::setup::fake::{FakeKernel, NIC, NVME, Node};
 
 fn goal(yaml: &str) -> Goal {
     serde_json::from_value(serde_yaml::from_str(yaml).unwrap()).unwrap()
@@ -104,7 +104,14 @@ fn goals_that_contradict_themselves_are_named() {
             "different drivers",
         ),
         ("devices: [{select: {address: '02:00.0'}, driver: ../../x}]".to_owned(), "not the name of a driver"),
-        ("hugepages: [{size: 2MiB, count: 1}]".to_owned(), "cannot be set up yet"),
+        (
+            "hugepages: [{size: 2MiB, count: 1, node: 1}, {size: 2M, count: 2, node: 1}]".to_owned(),
+            "pages of 2MiB on node 1 are asked for twice",
+        ),
+        (
+            "hugepages: [{size: 2MiB, count: 1, node: 1}, {size: 2MiB, count: 2}]".to_owned(),
+            "on node 1 and of the whole host",
+        ),
     ] {
         let text = invalid(&kernel, &yaml);
         assert!(text.contains(part), "{text}");
@@ -139,4 +146,77 @@ fn functions_without_virtual_ones_or_a_driver_are_told_apart() {
 
     assert!(matches!(none, PlanError::Select(SelectError::NotPhysicalFunction(_))), "{none}");
     assert!(driverless.to_string().contains("has no driver"), "{driverless}");
+}
+
+fn with_pages() -> FakeKernel {
+    let node = Node { asked: 2, ..Node::default() };
+    let kernel = FakeKernel::usual().with_nodes(&[node, node]);
+    kernel.put("/proc/meminfo", "MemTotal: 131072 kB\nMemAvailable: 65536 kB");
+    for node in 0..2 {
+        kernel.put(
+            &format!("/sys/devices/system/node/node{node}/meminfo"),
+            &format!("Node {node} MemTotal: 24576 kB"),
+        );
+    }
+    kernel
+}
+
+#[test]
+fn huge_pages_come_first_and_those_that_are_there_already_are_dropped() {
+    let plan = try_plan(
+        &with_pages(),
+        "sriov: [{pf: {address: '01:00.0'}, count: 1}]
+hugepages: [{size: 2MiB, count: 1, node: 0}, {size: 2MiB, count: 4, node: 1}]",
+    )
+    .unwrap();
+    assert_eq!(plan.steps[0].text, "raise the pool of 2MiB huge pages on node 1 to 4 pages");
+    assert_eq!(plan.steps.len(), 3);
+    assert_eq!(plan.already, ["the pool of 2MiB huge pages on node 0 has at least 1"]);
+    assert!(plan.warnings.is_empty(), "{:?}", plan.warnings);
+}
+
+#[test]
+fn huge_pages_that_take_most_of_memory_are_warned_of_and_more_than_there_is_is_refused() {
+    let kernel = with_pages();
+    let half = try_plan(&kernel, "hugepages: [{size: 2MiB, count: 20}]").unwrap();
+    let more = try_plan(&kernel, "hugepages: [{size: 2MiB, count: 21}]").unwrap();
+    let [all, of_node, endless] =
+        ["count: 37", "node: 0, count: 15", "count: 18446744073709551615"].map(|pages| {
+            let error = try_plan(&kernel, &format!("hugepages: [{{size: 2MiB, {pages}}}]")).unwrap_err();
+            assert!(matches!(error, PlanError::Impossible { .. }), "{error}");
+            error.to_string()
+        });
+
+    assert!(half.warnings.is_empty(), "{:?}", half.warnings);
+    assert_eq!(
+        more.warnings,
+        ["takes 34MiB of memory from the host, more than half of the 64MiB that programs can still have"]
+    );
+    assert_eq!(all, "the pool of 2MiB huge pages: that takes 66MiB of memory in all, and 64MiB can be had");
+    assert!(of_node.contains("on node 0: that takes 26MiB of memory in all, and 24MiB"), "{of_node}");
+    assert!(endless.contains("64MiB can be had"), "{endless}");
+}
+
+#[test]
+fn pools_that_the_host_has_not_are_told_with_those_that_it_has() {
+    let kernel = with_pages();
+    let refused = |yaml: &str| {
+        let error = try_plan(&kernel, &format!("hugepages: [{yaml}]")).unwrap_err();
+        assert!(matches!(error, PlanError::Impossible { .. }), "{error}");
+        error.to_string()
+    };
+    kernel.put("/proc/cpuinfo", "processor : 0\nflags : fpu pdpe1gb");
+    let kernel_has_none = refused("{size: 1GiB, count: 1}");
+    kernel.put("/proc/cpuinfo", "processor : 0\nflags : fpu");
+    let processor_has_none = refused("{size: 1GiB, count: 1}");
+    let no_such_node = refused("{size: 2MiB, count: 1, node: 7}");
+    std::fs::remove_dir_all(kernel.at("/sys/devices/system/node")).unwrap();
+    let no_nodes = refused("{size: 2MiB, count: 1, node: 0}");
+
+    assert!(
+        kernel_has_none.contains("huge pages of 2MiB only; the processor has pages of 1 GiB (`pdpe1gb`)")
+    );
+    assert!(processor_has_none.contains("the processor has no pages of 1 GiB"), "{processor_has_none}");
+    assert!(no_such_node.contains("nodes with huge pages are 0, 1 only"), "{no_such_node}");
+    assert!(no_nodes.contains("knows of no NUMA nodes"), "{no_nodes}");
 }

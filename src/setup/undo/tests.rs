@@ -6,7 +6,7 @@ use super::*;
 use crate::setup::action::BIND_LIMIT;
 use crate::setup::apply::{Applied, ApplyError};
 use crate::setup::control::Control;
-use crate::setup::fake::{BOOT, FakeKernel, NVME, memory_dir};
+use crate::setup::fake::{BOOT, FakeKernel, NVME, Node, memory_dir};
 use crate::setup::goal::Goal;
 use crate::setup::guard::Consents;
 use crate::setup::journal::Journal;
@@ -144,6 +144,54 @@ fn virtual_functions_under_a_guest_are_kept_and_the_process_is_named() {
     let mut after = site.kernel.snapshot();
     after.retain(|path, _| !path.starts_with("proc/4711"));
     assert_eq!(after, before);
+}
+
+#[test]
+fn huge_pages_in_use_are_kept_and_counted() {
+    let site = Site::new();
+    let node = Node { room: 8, ..Node::default() };
+    site.kernel.set_nodes(&[node]);
+    let before = site.kernel.snapshot();
+    site.apply("hugepages: [{size: 2MiB, count: 4}]").unwrap();
+    site.kernel.set_nodes(&[Node { asked: 4, used: 3, ..node }]);
+    site.kernel.trouble(None);
+
+    let error = site.undo(Which::All, OnDrift::Overwrite).unwrap_err();
+
+    assert!(
+        matches!(&error, UndoError::InUse { cause, .. } if cause.to_string().contains("3 of the 4 pages")),
+        "{error}"
+    );
+    assert_eq!(site.kernel.writes(), 0);
+    site.kernel.set_nodes(&[Node { asked: 4, ..node }]);
+    site.undo(Which::All, OnDrift::Stop).unwrap();
+    assert_eq!(site.kernel.snapshot(), before);
+}
+
+#[test]
+fn huge_pages_of_a_node_are_some_of_those_of_the_host_and_none_of_another_node() {
+    let site = Site::new();
+    let node = Node { room: 8, ..Node::default() };
+    site.kernel.set_nodes(&[node, node]);
+    let before = site.kernel.snapshot();
+    for yaml in
+        ["{count: 4, size: 2MiB}", "{count: 4, node: 0, size: 2MiB}", "{count: 4, node: 1, size: 2MiB}"]
+    {
+        site.apply(&format!("hugepages: [{yaml}]")).unwrap();
+    }
+
+    let under = site.undo(Which::Id(1), OnDrift::Stop).unwrap_err().to_string();
+    let found = status(&site.kernel, &site.journal(), BOOT).unwrap();
+
+    assert!(
+        under.contains("transaction 3 came after 1 and concerns the pool of 2MiB huge pages too"),
+        "{under}"
+    );
+    let now: Vec<_> = found.transactions.into_iter().flat_map(|one| one.steps).map(|step| step.now).collect();
+    assert_eq!(now, [Now::Superseded, Now::Applied, Now::Applied]);
+    assert_eq!(site.undo(Which::Id(2), OnDrift::Stop).unwrap().transactions, [2]);
+    assert_eq!(site.undo(Which::All, OnDrift::Stop).unwrap().transactions, [3, 1]);
+    assert_eq!(site.kernel.snapshot(), before);
 }
 
 #[test]

@@ -37,8 +37,16 @@ struct Boot {
 
 impl Boot {
     fn of(lab: &Lab, hardware: &str, script: &str) -> Self {
+        Self::with(lab, hardware, &[], script)
+    }
+
+    fn with(lab: &Lab, hardware: &str, qemu_arguments: &[&str], script: &str) -> Self {
         // Ten applies and undos in one boot, on machines where other tests may run beside it.
-        let options = Options { limit: Some(Duration::from_secs(600)), ..Options::default() };
+        let options = Options {
+            limit: Some(Duration::from_secs(600)),
+            qemu_arguments: qemu_arguments.iter().map(|&argument| argument.to_owned()).collect(),
+            ..Options::default()
+        };
         let run = lab.run_with(hardware, options, &format!("{PRELUDE}{script}"));
         run.succeeded();
         let stdout = run.stdout();
@@ -453,4 +461,98 @@ fn without_an_iommu_nothing_is_bound() {
     boot.ends("bind", "3", &["no IOMMU translates for it"]);
     boot.ends("apply", "3", &["no IOMMU translates for it"]);
     boot.is_as_before("after");
+}
+
+#[test]
+fn huge_pages_are_set_apart_taken_back_and_kept_while_somebody_uses_them() {
+    let Some(lab) = Lab::open() else { return };
+
+    let two_nodes = [
+        "-object",
+        "memory-backend-ram,id=memory0,size=1024M",
+        "-object",
+        "memory-backend-ram,id=memory1,size=1024M",
+        "-numa",
+        "node,nodeid=0,cpus=0,memdev=memory0",
+        "-numa",
+        "node,nodeid=1,cpus=1,memdev=memory1",
+    ];
+    let boot = Boot::with(
+        lab,
+        "vtd-igb",
+        &two_nodes,
+        r#"
+pages() {
+    name=$1; shift
+    printf 'schema: 1\nname: pages\nhost: {hugepages: [%s]}\n' "$*" >/tmp/pages.yaml
+    t "$name" thruway apply /tmp/pages.yaml --yes
+}
+NODE=/sys/devices/system/node/node0/hugepages/hugepages-2048kB
+pools() { grep -H '' /sys/kernel/mm/hugepages/*/nr_hugepages /sys/devices/system/node/node*/hugepages/*/nr_hugepages; }
+like() { pools >/tmp/now; if diff "$LAB_OUT/$1" /tmp/now >"$LAB_OUT/$2.diff"; then echo "$2 same"; else echo "$2 differs"; fi; }
+total() { sed -n 's/^HugePages_Total: *//p' /proc/meminfo; }
+echo 3 >$NODE/nr_hugepages
+pools >"$LAB_OUT/pools"
+
+pages host '{size: 2MiB, count: 32}'
+echo "on_host $(total) $(cat /sys/devices/system/node/node*/hugepages/hugepages-2048kB/nr_hugepages | tr "\n" +)"
+pages again '{size: 2MiB, count: 16}'
+t undo_host thruway undo --yes
+like pools host_undone
+
+pages node '{size: 2MiB, count: 24, node: 0}'
+echo "on_node $(total) $(cat $NODE/nr_hugepages)"
+t status thruway status
+mkdir /tmp/huge && mount -t hugetlbfs none /tmp/huge
+fallocate -l 44M /tmp/huge/file && echo "file allocated"
+pools >"$LAB_OUT/used"
+t used_undo thruway undo --yes
+like used still_used
+rm /tmp/huge/file
+t node_undo thruway undo --yes
+like pools node_undone
+
+# Less than the node has, and more than the kernel and its own pages leave of it.
+memory=$(sed -n 's/^Node 0 MemTotal: *\([0-9]*\) kB/\1/p' /sys/devices/system/node/node0/meminfo)
+pages most "{size: 2MiB, count: $((memory / 2048 - 2)), node: 0}"
+like pools most_left
+pages beyond '{size: 2MiB, count: 100000}'
+pages no_size '{size: 4MiB, count: 1}'
+pages no_node '{size: 2MiB, count: 1, node: 9}'
+pages twice '{size: 2MiB, count: 4}, {size: 2MiB, count: 4, node: 0}'
+like pools refused
+"#,
+    );
+
+    boot.ends("host", "0", &[]);
+    // At which node the kernel goes on is its own affair.
+    assert!(["32 18+14+", "32 17+15+"].contains(&boot.said("on_host")), "{}", boot.said("on_host"));
+    boot.ends("again", "0", &[]);
+    assert!(boot.run.file("again.out").contains("Nothing to do"));
+    boot.ends("undo_host", "0", &[]);
+    boot.is_as_before("host_undone");
+
+    boot.ends("node", "0", &[]);
+    assert_eq!(boot.said("on_node"), "24 24");
+    let status = boot.run.file("status.out");
+    assert!(status.contains("raise the pool of 2MiB huge pages on node 0 to 24 pages"), "{status}");
+    assert_eq!(boot.said("file"), "allocated");
+    // 22 pages are in the file, and only 3 were there before.
+    let used = ["the pool of 2MiB huge pages on node 0 is in use", "has 19 of the 21 pages that would go"];
+    boot.ends("used_undo", "6", &used);
+    boot.is_as_before("still_used");
+    boot.ends("node_undo", "0", &[]);
+    boot.is_as_before("node_undone");
+
+    boot.ends(
+        "most",
+        "4",
+        &["the node has", "of free memory left", "`hugepagesz=2M hugepages=0:", "everything was taken back"],
+    );
+    boot.is_as_before("most_left");
+    boot.ends("beyond", "3", &["of memory in all, and"]);
+    boot.ends("no_size", "3", &["this host has huge pages of 2MiB"]);
+    boot.ends("no_node", "3", &["nodes with huge pages are 0, 1 only"]);
+    boot.ends("twice", "2", &["on node 0 and of the whole host"]);
+    boot.is_as_before("refused");
 }

@@ -25,8 +25,14 @@ _thruway() {
             thruway,capture)
                 cmd="thruway__subcmd__capture"
                 ;;
+            thruway,confirm)
+                cmd="thruway__subcmd__confirm"
+                ;;
             thruway,doctor)
                 cmd="thruway__subcmd__doctor"
+                ;;
+            thruway,export)
+                cmd="thruway__subcmd__export"
                 ;;
             thruway,generate)
                 cmd="thruway__subcmd__generate"
@@ -64,6 +70,9 @@ _thruway() {
             thruway,undo)
                 cmd="thruway__subcmd__undo"
                 ;;
+            thruway,verify)
+                cmd="thruway__subcmd__verify"
+                ;;
             thruway,vf)
                 cmd="thruway__subcmd__vf"
                 ;;
@@ -98,7 +107,7 @@ _thruway() {
 
     case "${cmd}" in
         thruway)
-            opts="-v -q -h -V --color --verbose --quiet --help --version probe doctor groups topology report capture bind unbind vf plan apply undo status run rehearse profile generate"
+            opts="-v -q -h -V --color --verbose --quiet --help --version probe doctor groups topology report capture bind unbind vf plan apply confirm undo status verify run export rehearse profile generate"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 1 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -116,13 +125,17 @@ _thruway() {
             return 0
             ;;
         thruway__subcmd__apply)
-            opts="-y -v -q -h -V --allow --dry-run --yes --format --color --verbose --quiet --help --version"
+            opts="-y -v -q -h -V --allow --dry-run --confirm-within --yes --format --color --verbose --quiet --help --version"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
             fi
             case "${prev}" in
                 --allow)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --confirm-within)
                     COMPREPLY=($(compgen -f "${cur}"))
                     return 0
                     ;;
@@ -142,7 +155,7 @@ _thruway() {
             return 0
             ;;
         thruway__subcmd__bind)
-            opts="-y -v -q -h -V --driver --allow --dry-run --yes --format --color --verbose --quiet --help --version"
+            opts="-y -v -q -h -V --driver --allow --dry-run --confirm-within --yes --format --color --verbose --quiet --help --version"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -153,6 +166,10 @@ _thruway() {
                     return 0
                     ;;
                 --allow)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --confirm-within)
                     COMPREPLY=($(compgen -f "${cur}"))
                     return 0
                     ;;
@@ -201,6 +218,32 @@ _thruway() {
             COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
             return 0
             ;;
+        thruway__subcmd__confirm)
+            opts="-v -q -h -V --watch --format --color --verbose --quiet --help --version"
+            if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
+                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+                return 0
+            fi
+            case "${prev}" in
+                --watch)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --format)
+                    COMPREPLY=($(compgen -W "table json yaml" -- "${cur}"))
+                    return 0
+                    ;;
+                --color)
+                    COMPREPLY=($(compgen -W "auto always never" -- "${cur}"))
+                    return 0
+                    ;;
+                *)
+                    COMPREPLY=()
+                    ;;
+            esac
+            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            return 0
+            ;;
         thruway__subcmd__doctor)
             opts="-v -q -h -V --for --explain --list --root --format --color --verbose --quiet --help --version"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
@@ -224,6 +267,24 @@ _thruway() {
                     COMPREPLY=($(compgen -W "table json yaml" -- "${cur}"))
                     return 0
                     ;;
+                --color)
+                    COMPREPLY=($(compgen -W "auto always never" -- "${cur}"))
+                    return 0
+                    ;;
+                *)
+                    COMPREPLY=()
+                    ;;
+            esac
+            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            return 0
+            ;;
+        thruway__subcmd__export)
+            opts="-v -q -h -V --color --verbose --quiet --help --version qemu libvirt systemd cloud-hypervisor"
+            if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
+                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+                return 0
+            fi
+            case "${prev}" in
                 --color)
                     COMPREPLY=($(compgen -W "auto always never" -- "${cur}"))
                     return 0
@@ -648,13 +709,17 @@ _thruway() {
             return 0
             ;;
         thruway__subcmd__unbind)
-            opts="-y -v -q -h -V --allow --dry-run --yes --format --color --verbose --quiet --help --version"
+            opts="-y -v -q -h -V --allow --dry-run --confirm-within --yes --format --color --verbose --quiet --help --version"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
             fi
             case "${prev}" in
                 --allow)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --confirm-within)
                     COMPREPLY=($(compgen -f "${cur}"))
                     return 0
                     ;;
@@ -695,6 +760,28 @@ _thruway() {
             COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
             return 0
             ;;
+        thruway__subcmd__verify)
+            opts="-v -q -h -V --format --color --verbose --quiet --help --version"
+            if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
+                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+                return 0
+            fi
+            case "${prev}" in
+                --format)
+                    COMPREPLY=($(compgen -W "table json yaml" -- "${cur}"))
+                    return 0
+                    ;;
+                --color)
+                    COMPREPLY=($(compgen -W "auto always never" -- "${cur}"))
+                    return 0
+                    ;;
+                *)
+                    COMPREPLY=()
+                    ;;
+            esac
+            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            return 0
+            ;;
         thruway__subcmd__vf)
             opts="-v -q -h -V --color --verbose --quiet --help --version create destroy"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
@@ -714,7 +801,7 @@ _thruway() {
             return 0
             ;;
         thruway__subcmd__vf__subcmd__create)
-            opts="-y -v -q -h -V --count --allow --dry-run --yes --format --color --verbose --quiet --help --version"
+            opts="-y -v -q -h -V --count --allow --dry-run --confirm-within --yes --format --color --verbose --quiet --help --version"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 3 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -725,6 +812,10 @@ _thruway() {
                     return 0
                     ;;
                 --allow)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --confirm-within)
                     COMPREPLY=($(compgen -f "${cur}"))
                     return 0
                     ;;
@@ -744,13 +835,17 @@ _thruway() {
             return 0
             ;;
         thruway__subcmd__vf__subcmd__destroy)
-            opts="-y -v -q -h -V --allow --dry-run --yes --format --color --verbose --quiet --help --version"
+            opts="-y -v -q -h -V --allow --dry-run --confirm-within --yes --format --color --verbose --quiet --help --version"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 3 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
             fi
             case "${prev}" in
                 --allow)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --confirm-within)
                     COMPREPLY=($(compgen -f "${cur}"))
                     return 0
                     ;;

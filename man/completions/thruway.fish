@@ -42,9 +42,12 @@ complete -c thruway -n "__fish_thruway_needs_command" -f -a "unbind" -d 'Give fu
 complete -c thruway -n "__fish_thruway_needs_command" -f -a "vf" -d 'Create and destroy virtual functions'
 complete -c thruway -n "__fish_thruway_needs_command" -f -a "plan" -d 'Show what applying a profile would change'
 complete -c thruway -n "__fish_thruway_needs_command" -f -a "apply" -d 'Make this host what a profile says'
+complete -c thruway -n "__fish_thruway_needs_command" -f -a "confirm" -d 'Keep what was applied with --confirm-within'
 complete -c thruway -n "__fish_thruway_needs_command" -f -a "undo" -d 'Put back what was so before'
 complete -c thruway -n "__fish_thruway_needs_command" -f -a "status" -d 'Show what is applied, and whether it is still so'
+complete -c thruway -n "__fish_thruway_needs_command" -f -a "verify" -d 'Say whether everything is still so; exit code 1 if it is not'
 complete -c thruway -n "__fish_thruway_needs_command" -f -a "run" -d 'Run a virtual machine from a profile, from flags, or from both'
+complete -c thruway -n "__fish_thruway_needs_command" -f -a "export" -d 'Write a profile\'s machine for QEMU, libvirt, Cloud Hypervisor or systemd'
 complete -c thruway -n "__fish_thruway_needs_command" -f -a "rehearse" -d 'Take the road, or run one command, in an emulated host'
 complete -c thruway -n "__fish_thruway_needs_command" -f -a "profile" -d 'List, show and check profiles: the YAML that describes a host and its machine'
 complete -c thruway -n "__fish_thruway_needs_command" -f -a "generate" -d 'Generate man pages, shell completions and the profile\'s JSON schema'
@@ -122,6 +125,7 @@ complete -c thruway -n "__fish_thruway_using_subcommand capture" -s h -l help -d
 complete -c thruway -n "__fish_thruway_using_subcommand capture" -s V -l version -d 'Print version'
 complete -c thruway -n "__fish_thruway_using_subcommand bind" -l driver -d 'Driver to bind them to' -r
 complete -c thruway -n "__fish_thruway_using_subcommand bind" -l allow -d 'Consent to what a safety rule says of exactly this function; repeat it for others. Binds nothing by itself' -r
+complete -c thruway -n "__fish_thruway_using_subcommand bind" -l confirm-within -d 'Take it all back after this time (30s, 5min) unless thruway confirm is run: for a host that is reached over what changes' -r
 complete -c thruway -n "__fish_thruway_using_subcommand bind" -l format -d 'How to print the answer: a table for people; json or yaml, one document for programs' -r -f -a "table\t'For people; may change between versions'
 json\t'One JSON document, for programs'
 yaml\t'The same document as YAML'"
@@ -135,6 +139,7 @@ complete -c thruway -n "__fish_thruway_using_subcommand bind" -s q -l quiet -d '
 complete -c thruway -n "__fish_thruway_using_subcommand bind" -s h -l help -d 'Print help (see more with \'--help\')'
 complete -c thruway -n "__fish_thruway_using_subcommand bind" -s V -l version -d 'Print version'
 complete -c thruway -n "__fish_thruway_using_subcommand unbind" -l allow -d 'Consent to what a safety rule says of exactly this function; repeat it for others. Binds nothing by itself' -r
+complete -c thruway -n "__fish_thruway_using_subcommand unbind" -l confirm-within -d 'Take it all back after this time (30s, 5min) unless thruway confirm is run: for a host that is reached over what changes' -r
 complete -c thruway -n "__fish_thruway_using_subcommand unbind" -l format -d 'How to print the answer: a table for people; json or yaml, one document for programs' -r -f -a "table\t'For people; may change between versions'
 json\t'One JSON document, for programs'
 yaml\t'The same document as YAML'"
@@ -158,6 +163,7 @@ complete -c thruway -n "__fish_thruway_using_subcommand vf; and not __fish_seen_
 complete -c thruway -n "__fish_thruway_using_subcommand vf; and not __fish_seen_subcommand_from create destroy" -f -a "destroy" -d 'Destroy all virtual functions of a physical function'
 complete -c thruway -n "__fish_thruway_using_subcommand vf; and __fish_seen_subcommand_from create" -l count -d 'How many there should be; others are destroyed first' -r
 complete -c thruway -n "__fish_thruway_using_subcommand vf; and __fish_seen_subcommand_from create" -l allow -d 'Consent to what a safety rule says of exactly this function; repeat it for others. Binds nothing by itself' -r
+complete -c thruway -n "__fish_thruway_using_subcommand vf; and __fish_seen_subcommand_from create" -l confirm-within -d 'Take it all back after this time (30s, 5min) unless thruway confirm is run: for a host that is reached over what changes' -r
 complete -c thruway -n "__fish_thruway_using_subcommand vf; and __fish_seen_subcommand_from create" -l format -d 'How to print the answer: a table for people; json or yaml, one document for programs' -r -f -a "table\t'For people; may change between versions'
 json\t'One JSON document, for programs'
 yaml\t'The same document as YAML'"
@@ -171,6 +177,7 @@ complete -c thruway -n "__fish_thruway_using_subcommand vf; and __fish_seen_subc
 complete -c thruway -n "__fish_thruway_using_subcommand vf; and __fish_seen_subcommand_from create" -s h -l help -d 'Print help (see more with \'--help\')'
 complete -c thruway -n "__fish_thruway_using_subcommand vf; and __fish_seen_subcommand_from create" -s V -l version -d 'Print version'
 complete -c thruway -n "__fish_thruway_using_subcommand vf; and __fish_seen_subcommand_from destroy" -l allow -d 'Consent to what a safety rule says of exactly this function; repeat it for others. Binds nothing by itself' -r
+complete -c thruway -n "__fish_thruway_using_subcommand vf; and __fish_seen_subcommand_from destroy" -l confirm-within -d 'Take it all back after this time (30s, 5min) unless thruway confirm is run: for a host that is reached over what changes' -r
 complete -c thruway -n "__fish_thruway_using_subcommand vf; and __fish_seen_subcommand_from destroy" -l format -d 'How to print the answer: a table for people; json or yaml, one document for programs' -r -f -a "table\t'For people; may change between versions'
 json\t'One JSON document, for programs'
 yaml\t'The same document as YAML'"
@@ -195,6 +202,7 @@ complete -c thruway -n "__fish_thruway_using_subcommand plan" -s q -l quiet -d '
 complete -c thruway -n "__fish_thruway_using_subcommand plan" -s h -l help -d 'Print help (see more with \'--help\')'
 complete -c thruway -n "__fish_thruway_using_subcommand plan" -s V -l version -d 'Print version'
 complete -c thruway -n "__fish_thruway_using_subcommand apply" -l allow -d 'Consent to what a safety rule says of exactly this function; repeat it for others. Binds nothing by itself' -r
+complete -c thruway -n "__fish_thruway_using_subcommand apply" -l confirm-within -d 'Take it all back after this time (30s, 5min) unless thruway confirm is run: for a host that is reached over what changes' -r
 complete -c thruway -n "__fish_thruway_using_subcommand apply" -l format -d 'How to print the answer: a table for people; json or yaml, one document for programs' -r -f -a "table\t'For people; may change between versions'
 json\t'One JSON document, for programs'
 yaml\t'The same document as YAML'"
@@ -207,6 +215,17 @@ complete -c thruway -n "__fish_thruway_using_subcommand apply" -s v -l verbose -
 complete -c thruway -n "__fish_thruway_using_subcommand apply" -s q -l quiet -d 'Say nothing on stderr but errors'
 complete -c thruway -n "__fish_thruway_using_subcommand apply" -s h -l help -d 'Print help (see more with \'--help\')'
 complete -c thruway -n "__fish_thruway_using_subcommand apply" -s V -l version -d 'Print version'
+complete -c thruway -n "__fish_thruway_using_subcommand confirm" -l watch -d 'Wait until this second of the boot, then take back what waits until then' -r
+complete -c thruway -n "__fish_thruway_using_subcommand confirm" -l format -d 'How to print the answer: a table for people; json or yaml, one document for programs' -r -f -a "table\t'For people; may change between versions'
+json\t'One JSON document, for programs'
+yaml\t'The same document as YAML'"
+complete -c thruway -n "__fish_thruway_using_subcommand confirm" -l color -d 'When to use colour: auto (on a terminal, unless NO_COLOR is set), always or never' -r -f -a "auto\t'On a terminal that can, unless NO_COLOR is set or TERM is dumb'
+always\t'Even into files and pipes'
+never\t'Not at all'"
+complete -c thruway -n "__fish_thruway_using_subcommand confirm" -s v -l verbose -d 'Say more on stderr; twice for debugging, thrice for everything'
+complete -c thruway -n "__fish_thruway_using_subcommand confirm" -s q -l quiet -d 'Say nothing on stderr but errors'
+complete -c thruway -n "__fish_thruway_using_subcommand confirm" -s h -l help -d 'Print help (see more with \'--help\')'
+complete -c thruway -n "__fish_thruway_using_subcommand confirm" -s V -l version -d 'Print version'
 complete -c thruway -n "__fish_thruway_using_subcommand undo" -l format -d 'How to print the answer: a table for people; json or yaml, one document for programs' -r -f -a "table\t'For people; may change between versions'
 json\t'One JSON document, for programs'
 yaml\t'The same document as YAML'"
@@ -231,6 +250,16 @@ complete -c thruway -n "__fish_thruway_using_subcommand status" -s v -l verbose 
 complete -c thruway -n "__fish_thruway_using_subcommand status" -s q -l quiet -d 'Say nothing on stderr but errors'
 complete -c thruway -n "__fish_thruway_using_subcommand status" -s h -l help -d 'Print help (see more with \'--help\')'
 complete -c thruway -n "__fish_thruway_using_subcommand status" -s V -l version -d 'Print version'
+complete -c thruway -n "__fish_thruway_using_subcommand verify" -l format -d 'How to print the answer: a table for people; json or yaml, one document for programs' -r -f -a "table\t'For people; may change between versions'
+json\t'One JSON document, for programs'
+yaml\t'The same document as YAML'"
+complete -c thruway -n "__fish_thruway_using_subcommand verify" -l color -d 'When to use colour: auto (on a terminal, unless NO_COLOR is set), always or never' -r -f -a "auto\t'On a terminal that can, unless NO_COLOR is set or TERM is dumb'
+always\t'Even into files and pipes'
+never\t'Not at all'"
+complete -c thruway -n "__fish_thruway_using_subcommand verify" -s v -l verbose -d 'Say more on stderr; twice for debugging, thrice for everything'
+complete -c thruway -n "__fish_thruway_using_subcommand verify" -s q -l quiet -d 'Say nothing on stderr but errors'
+complete -c thruway -n "__fish_thruway_using_subcommand verify" -s h -l help -d 'Print help (see more with \'--help\')'
+complete -c thruway -n "__fish_thruway_using_subcommand verify" -s V -l version -d 'Print version'
 complete -c thruway -n "__fish_thruway_using_subcommand run" -l kernel -d 'Linux bzImage, or ELF file with a PVH entry point' -r -F
 complete -c thruway -n "__fish_thruway_using_subcommand run" -l initrd -d 'Initial RAM disk' -r -F
 complete -c thruway -n "__fish_thruway_using_subcommand run" -l cmdline -d 'Kernel command line [default without a profile: console=ttyS0]' -r
@@ -238,7 +267,7 @@ complete -c thruway -n "__fish_thruway_using_subcommand run" -l cpus -d 'Virtual
 complete -c thruway -n "__fish_thruway_using_subcommand run" -l memory -d 'Guest memory: 512MiB, 4GiB [default without a profile: 512MiB]' -r
 complete -c thruway -n "__fish_thruway_using_subcommand run" -l disk -d 'Add a disk; the format is never guessed, and is raw' -r
 complete -c thruway -n "__fish_thruway_using_subcommand run" -l tap -d 'Add a network card on this tap interface' -r
-complete -c thruway -n "__fish_thruway_using_subcommand run" -l vfio -d 'Pass a host function through; it must be bound to vfio-pci' -r
+complete -c thruway -n "__fish_thruway_using_subcommand run" -l vfio -d 'Pass a host function through, named as for bind; it must be bound to vfio-pci' -r
 complete -c thruway -n "__fish_thruway_using_subcommand run" -l format -d 'How to print the answer: a table for people; json or yaml, one document for programs' -r -f -a "table\t'For people; may change between versions'
 json\t'One JSON document, for programs'
 yaml\t'The same document as YAML'"
@@ -250,6 +279,13 @@ complete -c thruway -n "__fish_thruway_using_subcommand run" -s v -l verbose -d 
 complete -c thruway -n "__fish_thruway_using_subcommand run" -s q -l quiet -d 'Say nothing on stderr but errors'
 complete -c thruway -n "__fish_thruway_using_subcommand run" -s h -l help -d 'Print help (see more with \'--help\')'
 complete -c thruway -n "__fish_thruway_using_subcommand run" -s V -l version -d 'Print version'
+complete -c thruway -n "__fish_thruway_using_subcommand export" -l color -d 'When to use colour: auto (on a terminal, unless NO_COLOR is set), always or never' -r -f -a "auto\t'On a terminal that can, unless NO_COLOR is set or TERM is dumb'
+always\t'Even into files and pipes'
+never\t'Not at all'"
+complete -c thruway -n "__fish_thruway_using_subcommand export" -s v -l verbose -d 'Say more on stderr; twice for debugging, thrice for everything'
+complete -c thruway -n "__fish_thruway_using_subcommand export" -s q -l quiet -d 'Say nothing on stderr but errors'
+complete -c thruway -n "__fish_thruway_using_subcommand export" -s h -l help -d 'Print help (see more with \'--help\')'
+complete -c thruway -n "__fish_thruway_using_subcommand export" -s V -l version -d 'Print version'
 complete -c thruway -n "__fish_thruway_using_subcommand rehearse" -l hardware -d 'The host to emulate: a built-in name or a YAML file' -r
 complete -c thruway -n "__fish_thruway_using_subcommand rehearse" -l format -d 'How to print the answer: a table for people; json or yaml, one document for programs' -r -f -a "table\t'For people; may change between versions'
 json\t'One JSON document, for programs'

@@ -9,6 +9,7 @@ pub mod amdvi;
 pub mod cpu_list;
 pub mod cpuid;
 pub mod dmar;
+pub mod ethernet;
 pub mod ivrs;
 pub mod msr;
 pub mod pci;

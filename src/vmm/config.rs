@@ -12,6 +12,7 @@ use std::path::PathBuf;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use crate::spec::ethernet::MacAddress;
 use crate::spec::units::ByteSize;
 use crate::vmm::chipset::pvpanic::PvpanicConfig;
 use crate::vmm::vfio::VfioConfig;
@@ -192,7 +193,7 @@ impl MachineConfig {
                     } else if let Some(first) = taken.by_another(index, "tap", &net.tap) {
                         wrong(".tap", format!("this tap interface is device {first} already"));
                     }
-                    if let Some(mac) = net.mac.as_deref().filter(|mac| !is_unicast_mac(mac)) {
+                    if let Some(mac) = net.mac.as_deref().filter(|mac| !is_of_one_card(mac)) {
                         let mac = mac.escape_debug();
                         wrong(
                             ".mac",
@@ -256,19 +257,8 @@ fn is_interface_name(text: &str) -> bool {
         && !text.contains(|c: char| c == '/' || c == ':' || c.is_whitespace() || c.is_control())
 }
 
-/// Six bytes in hexadecimal, of which the first does not have the group bit (IEEE 802-2014, 8.2).
-fn is_unicast_mac(text: &str) -> bool {
-    let bytes: Option<Vec<u8>> = text
-        .split(':')
-        .map(|pair| {
-            (pair.len() == 2 && !pair.starts_with('+')).then(|| u8::from_str_radix(pair, 16).ok()).flatten()
-        })
-        .collect();
-    bytes.is_some_and(|bytes| {
-        bytes.len() == 6
-            && bytes.iter().any(|&byte| byte != 0)
-            && bytes.first().is_some_and(|byte| byte & 1 == 0)
-    })
+fn is_of_one_card(mac: &str) -> bool {
+    mac.parse().is_ok_and(MacAddress::is_of_one_card)
 }
 
 #[cfg(test)]

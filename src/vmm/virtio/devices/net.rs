@@ -11,6 +11,7 @@ use std::sync::Arc;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use crate::spec::ethernet::MacAddress;
 use crate::spec::virtio::DeviceType;
 use crate::spec::virtio::net::{HEADER, HEADER_NUM_BUFFERS, LINK_UP, RX_QUEUE, feature};
 use crate::sys::scatter::MAX_PIECES;
@@ -112,15 +113,7 @@ impl Net {
 
 /// A unicast address in the usual notation.
 fn parse_mac(text: &str) -> Option<[u8; 6]> {
-    let mut mac = [0; 6];
-    let mut parts = text.split(':');
-    for byte in &mut mac {
-        let part =
-            parts.next().filter(|part| part.len() == 2 && part.bytes().all(|c| c.is_ascii_hexdigit()))?;
-        *byte = u8::from_str_radix(part, 16).ok()?;
-    }
-    let [first, ..] = mac;
-    (parts.next().is_none() && first & 1 == 0 && mac != [0; 6]).then_some(mac)
+    text.parse().ok().filter(|mac: &MacAddress| mac.is_of_one_card()).map(MacAddress::bytes)
 }
 
 /// A locally administered address (IEEE 802, 8.2.2) that is the same in every run and differs between hosts and taps.

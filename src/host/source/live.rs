@@ -167,15 +167,17 @@ fn fact_of_netlink<T>(answer: Result<T, ChildError>) -> Fact<T> {
 }
 
 fn vf_links(link: DumpedLink) -> VfLinks {
-    let mac = |[a, b, c, d, e, f]: [u8; 6]| format!("{a:02x}:{b:02x}:{c:02x}:{d:02x}:{e:02x}:{f:02x}");
     let vf = |vf: DumpedVf| {
         Some(VfLink {
             index: u16::try_from(vf.index).ok()?, // a physical function has at most 65,535 (PCIe 6.0, 9.3.3.5)
-            mac: vf.mac.map(mac),
+            mac: vf.mac.map(|mac| mac.to_string()),
             vlan: vf.vlan,
+            vlan_priority: vf.vlan_priority,
             spoof_check: vf.spoof_check,
             trusted: vf.trusted,
             link_state: vf.link_state.map(str::to_owned),
+            min_tx_rate_mbps: vf.min_tx_rate_mbps,
+            max_tx_rate_mbps: vf.max_tx_rate_mbps,
         })
     };
     VfLinks { interface: link.name, vfs: link.vfs.into_iter().filter_map(vf).collect() }

@@ -22,12 +22,18 @@ pub struct VfLink {
     pub mac: Option<String>,
     /// VLAN that the device adds and removes; 0 for none.
     pub vlan: Option<u32>,
+    /// Priority of its frames in that VLAN, 0 to 7.
+    pub vlan_priority: Option<u32>,
     /// Whether frames with another source address than its own are dropped.
     pub spoof_check: Option<bool>,
     /// Whether it may have what only trusted functions may: promiscuous mode, another address.
     pub trusted: Option<bool>,
     /// `auto` follows the physical function's link; `enable` and `disable` do not.
     pub link_state: Option<String>,
+    /// What it may always send, in Mbit/s; 0 where nothing is promised.
+    pub min_tx_rate_mbps: Option<u32>,
+    /// What it may send at most, in Mbit/s; 0 for as much as the port can.
+    pub max_tx_rate_mbps: Option<u32>,
 }
 
 /// A route over an interface, of whatever table and protocol.

@@ -19,6 +19,7 @@ use netlink_sys::{Socket, SocketAddr, protocols::NETLINK_ROUTE};
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 
 use super::SEQUENCE;
+use crate::spec::ethernet::MacAddress;
 use crate::sys::child::{self, ChildError, Job};
 
 /// A network interface.
@@ -38,15 +39,21 @@ pub struct DumpedVf {
     /// Index, from 0.
     pub index: u32,
     /// Ethernet address; zeros where the driver gives it none.
-    pub mac: Option<[u8; 6]>,
+    pub mac: Option<MacAddress>,
     /// VLAN that the device adds and removes; 0 for none.
     pub vlan: Option<u32>,
+    /// Priority of its frames in that VLAN, 0 to 7.
+    pub vlan_priority: Option<u32>,
     /// Whether frames with another source address than its own are dropped.
     pub spoof_check: Option<bool>,
     /// Whether it may ask for what only trusted functions may have (promiscuous mode, another address).
     pub trusted: Option<bool>,
     /// `auto` follows the physical function's link; `enable` and `disable` do not.
     pub link_state: Option<&'static str>,
+    /// What it may always send, in Mbit/s; 0 where nothing is promised.
+    pub min_tx_rate_mbps: Option<u32>,
+    /// What it may send at most, in Mbit/s; 0 for as much as the port can.
+    pub max_tx_rate_mbps: Option<u32>,
 }
 
 /// A route over an interface. One with several next hops is several.
@@ -157,15 +164,23 @@ fn vf(info: &LinkVfInfo) -> Option<DumpedVf> {
         match attribute {
             VfInfo::Mac(mac) => {
                 index = Some(mac.vf_id);
-                vf.mac = mac.mac.first_chunk().copied();
+                vf.mac = mac.mac.first_chunk().copied().map(MacAddress::from_bytes);
             }
-            VfInfo::Vlan(vlan) => vf.vlan = vf.vlan.or(Some(vlan.vlan_id)),
+            VfInfo::Vlan(vlan) if vf.vlan.is_none() => {
+                (vf.vlan, vf.vlan_priority) = (Some(vlan.vlan_id), Some(vlan.qos));
+            }
             VfInfo::VlanList(list) => {
                 let outer = list.iter().find_map(|vlan| match vlan {
-                    VfVlan::Info(vlan) => Some(vlan.vlan_id),
+                    VfVlan::Info(vlan) => Some(vlan),
                     _ => None,
                 });
-                vf.vlan = outer.or(vf.vlan);
+                if let Some(vlan) = outer {
+                    (vf.vlan, vf.vlan_priority) = (Some(vlan.vlan_id), Some(vlan.qos));
+                }
+            }
+            VfInfo::Rate(rate) => {
+                vf.min_tx_rate_mbps = Some(rate.min_tx_rate);
+                vf.max_tx_rate_mbps = Some(rate.max_tx_rate);
             }
             // A driver that does not say (-1 in the kernel's answer) reads as off here, and so does trust.
             VfInfo::SpoofCheck(check) => vf.spoof_check = Some(check.enabled),
@@ -222,7 +237,9 @@ fn is_interface_own(header: &RouteHeader, destination: &netlink_packet_route::ro
 
 #[cfg(test)]
 mod tests {
-    use netlink_packet_route::link::{VfInfoLinkState, VfInfoMac, VfInfoSpoofCheck, VfInfoTrust, VfInfoVlan};
+    use netlink_packet_route::link::{
+        VfInfoLinkState, VfInfoMac, VfInfoRate, VfInfoSpoofCheck, VfInfoTrust, VfInfoVlan,
+    };
     use netlink_packet_route::route::RouteAddress;
 
     use super::*;
@@ -241,7 +258,8 @@ mod tests {
     fn attributes_of_a_virtual_function_belong_to_its_index() {
         let info = LinkVfInfo(vec![
             VfInfo::Mac(VfInfoMac::new(3, &[2, 0, 0, 0, 0, 7])),
-            VfInfo::Vlan(VfInfoVlan::new(3, 42, 0)),
+            VfInfo::Vlan(VfInfoVlan::new(3, 42, 5)),
+            VfInfo::Rate(VfInfoRate::new(3, 10, 100)),
             VfInfo::SpoofCheck(VfInfoSpoofCheck::new(3, true)),
             VfInfo::Trust(VfInfoTrust::new(3, false)),
             VfInfo::LinkState(VfInfoLinkState::new(3, VfLinkState::Disable)),
@@ -249,11 +267,14 @@ mod tests {
 
         let expected = DumpedVf {
             index: 3,
-            mac: Some([2, 0, 0, 0, 0, 7]),
+            mac: Some(MacAddress::from_bytes([2, 0, 0, 0, 0, 7])),
             vlan: Some(42),
+            vlan_priority: Some(5),
             spoof_check: Some(true),
             trusted: Some(false),
             link_state: Some("disable"),
+            min_tx_rate_mbps: Some(10),
+            max_tx_rate_mbps: Some(100),
         };
         assert_eq!(vf(&info), Some(expected));
         assert_eq!(vf(&LinkVfInfo(vec![])), None);

@@ -61,12 +61,17 @@ fn virtual_function(vf: &VirtualFunction) -> String {
 fn settings(link: &VfLink) -> String {
     let on =
         |name: &str, set: Option<bool>| set.map(|set| format!("{name} {}", if set { "on" } else { "off" }));
+    let rate = |name: &str, mbps: Option<u32>| {
+        mbps.filter(|mbps| *mbps != 0).map(|mbps| format!("{name} {mbps} Mbit/s"))
+    };
     let words = [
         link.mac.as_deref().map(|mac| format!("MAC {}", clean(mac))),
         link.vlan.filter(|vlan| *vlan != 0).map(|vlan| format!("VLAN {vlan}")),
         on("spoof check", link.spoof_check),
         on("trust", link.trusted),
         link.link_state.as_deref().map(|state| format!("link {}", clean(state))),
+        rate("at least", link.min_tx_rate_mbps),
+        rate("at most", link.max_tx_rate_mbps),
     ];
     words.into_iter().flatten().map(|word| format!(", {word}")).collect()
 }

@@ -83,6 +83,9 @@ fn check_outside_machine(profile: &Profile) -> Vec<ConfigError> {
                 wrong(at("driver"), format!("`{}` is not the name of a driver", driver.escape_debug()));
             }
         }
+        for (position, key, problem) in sriov.wrong_settings() {
+            wrong(format!("host.sriov.{index}.vfs.{position}.{key}"), problem);
+        }
     }
     for (index, pages) in profile.host.hugepages.iter().enumerate() {
         if !pages.size.bytes().is_power_of_two() {

@@ -5,7 +5,7 @@
 //! any time, so nothing more is done to what it concerns, and it is reported.
 
 use super::action::bind_driver::is_vfio;
-use super::action::{Action, ActionError, Change, Footprint};
+use super::action::{Action, ActionError, Change, Footprint, Standing};
 use super::control::Control;
 use super::guard::{Consents, Guard, Objection};
 use super::journal::{Journal, JournalError, Lock, Record, Writer};
@@ -146,6 +146,15 @@ struct Begun {
     pending: Option<String>,
 }
 
+/// A change that could not be taken back when it was its turn.
+pub(super) struct NotTakenBack {
+    pub(super) step: u32,
+    pub(super) change: Change,
+    pub(super) why: String,
+    /// Whether it may still go with its function.
+    pub(super) may_go: bool,
+}
+
 impl Executor<'_> {
     /// Carries `plan` out. `argv` is written down as the reason.
     ///
@@ -282,6 +291,8 @@ impl Executor<'_> {
         let mut untouchable: Vec<Footprint> = Vec::new();
         for Begun { step, change, pending } in begun.into_iter().rev() {
             let footprint = change.footprint();
+            // What a driver refuses to put back may still end with its function; a write that hangs keeps all away.
+            let may_follow = pending.is_none();
             let result = match pending {
                 Some(reason) => Err(reason),
                 None if untouchable.iter().any(|other| footprint.touches(other)) => {
@@ -300,12 +311,28 @@ impl Executor<'_> {
                 }
                 Err(why) => {
                     (self.observer)(Event::Left(&change.describe()));
-                    untouchable.push(footprint);
-                    left.push(Left { change: change.describe(), why });
+                    let may_go = may_follow && change.ends_with_function();
+                    if !may_go {
+                        untouchable.push(footprint);
+                    }
+                    left.push(NotTakenBack { step, change, why, may_go });
                 }
             }
         }
-        left
+        self.still_left(left, |step| note(writer.as_deref_mut(), &Record::Undone { step }))
+    }
+
+    /// Those of `left` that did not go with something that was taken back after them; `gone` is told of the others.
+    pub(super) fn still_left(&self, left: Vec<NotTakenBack>, mut gone: impl FnMut(u32)) -> Vec<Left> {
+        let still = left.into_iter().filter(|NotTakenBack { step, change, may_go, .. }| {
+            let is_gone =
+                *may_go && matches!(change.standing(self.control), Ok(Standing::Before | Standing::Gone));
+            if is_gone {
+                gone(*step);
+            }
+            !is_gone
+        });
+        still.map(|NotTakenBack { change, why, .. }| Left { change: change.describe(), why }).collect()
     }
 }
 

@@ -12,6 +12,8 @@ use crate::host::source::Source;
 use crate::sys::child::{self, ChildError};
 use crate::sys::netlink;
 
+pub use crate::sys::netlink::VfSetting;
+
 /// Why a write did not do what was asked.
 #[derive(Debug, thiserror::Error)]
 pub enum ControlError {
@@ -55,6 +57,29 @@ pub enum ControlError {
         #[source]
         source: io::Error,
     },
+    /// The driver of a physical function does not have a setting.
+    #[error("{interface}'s driver does not support setting {} of its virtual functions; leave that out", setting.name())]
+    VfUnsupported {
+        /// Name of the physical function's interface.
+        interface: String,
+        /// What was asked.
+        setting: VfSetting,
+    },
+    /// The driver of a physical function did not take a setting.
+    #[error(
+        "{interface}'s driver does not take {setting} for its virtual function {index} (the kernel log may say why)"
+    )]
+    Vf {
+        /// Name of the physical function's interface.
+        interface: String,
+        /// Index of the virtual function.
+        index: u16,
+        /// What was asked.
+        setting: VfSetting,
+        /// What the kernel said.
+        #[source]
+        source: io::Error,
+    },
     /// A kernel module could not be loaded.
     #[error("cannot load kernel module {module}: {reason}")]
     Module {
@@ -66,6 +91,17 @@ pub enum ControlError {
 }
 
 impl ControlError {
+    /// The error of a [`Control::set_vf`] that was refused.
+    #[must_use]
+    pub fn of_vf(interface: &str, index: u16, setting: VfSetting, source: io::Error) -> Self {
+        let interface = interface.to_owned();
+        if source.raw_os_error() == Some(nix::errno::Errno::EOPNOTSUPP as i32) {
+            Self::VfUnsupported { interface, setting }
+        } else {
+            Self::Vf { interface, index, setting, source }
+        }
+    }
+
     /// Whether the kernel may still carry out what was asked.
     #[must_use]
     pub fn pending_pid(&self) -> Option<i32> {
@@ -93,6 +129,18 @@ pub trait Control: Send + Sync {
     /// # Errors
     /// [`ControlError::Link`] or [`ControlError::Pending`].
     fn set_link(&self, interface: &str, up: bool, limit: Duration) -> Result<(), ControlError>;
+
+    /// Sets one setting of virtual function `index`, where `interface` is that of its physical function.
+    ///
+    /// # Errors
+    /// [`ControlError::VfUnsupported`], [`ControlError::Vf`] or [`ControlError::Pending`].
+    fn set_vf(
+        &self,
+        interface: &str,
+        index: u16,
+        setting: VfSetting,
+        limit: Duration,
+    ) -> Result<(), ControlError>;
 
     /// Loads a kernel module, by name or by alias (`pci:v..d..`); one that is loaded or built in is fine.
     ///
@@ -147,6 +195,25 @@ impl Control for LiveControl {
                 pid,
             },
             other => ControlError::Link { interface: interface.to_owned(), up, source: cause(other) },
+        })
+    }
+
+    fn set_vf(
+        &self,
+        interface: &str,
+        index: u16,
+        setting: VfSetting,
+        limit: Duration,
+    ) -> Result<(), ControlError> {
+        tracing::debug!(interface, index, %setting, "set virtual function");
+        netlink::set_vf(interface, index, setting, limit).map_err(|error| match error {
+            ChildError::Stuck { limit, pid } => ControlError::Pending {
+                path: format!("virtual function {index} of {interface}"),
+                value: setting.to_string(),
+                limit,
+                pid,
+            },
+            other => ControlError::of_vf(interface, index, setting, cause(other)),
         })
     }
 

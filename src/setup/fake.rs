@@ -3,7 +3,9 @@
 //! Reads go through the inspector's own [`TreeSource`]; a write does what Linux does with that attribute (6.12, tried in
 //! the emulated host): an unset `driver_override` reads `(null)` and is unset by a newline; `drivers_probe` succeeds when no
 //! driver takes the function; while autoprobe is off no virtual function is probed without an override; `sriov_numvfs`
-//! answers EBUSY between two counts that are not 0, ERANGE above the total, and blocks at 0 while a function is open.
+//! answers EBUSY between two counts that are not 0, ERANGE above the total, and blocks at 0 while a function is open. Its
+//! network cards keep settings of virtual functions as igb does: no link state, and an address that the function's driver
+//! chose is listed like one that was set.
 
 mod huge_pages;
 
@@ -17,8 +19,9 @@ use std::time::Duration;
 
 use crate::host::fact::Fact;
 pub(super) use crate::host::source::fake::memory_dir;
-use crate::host::source::{CpuidLeaf, DeviceNode, KvmAnswer, Route, Source, TreeSource, VfLinks};
-use crate::setup::control::{Control, ControlError};
+use crate::host::source::{CpuidLeaf, DeviceNode, KvmAnswer, Route, Source, TreeSource, VfLink, VfLinks};
+use crate::setup::control::{Control, ControlError, VfSetting};
+use crate::spec::ethernet::MacAddress;
 use crate::spec::pci::PciAddress;
 pub(super) use huge_pages::Node;
 
@@ -60,6 +63,8 @@ struct Inner {
     open: BTreeSet<PciAddress>,
     /// Memory for huge pages, by node.
     nodes: Vec<Node>,
+    /// Virtual functions whose address was set, by their physical function's interface and index.
+    pinned: BTreeSet<(String, u16)>,
 }
 
 /// The host.
@@ -110,7 +115,8 @@ impl Source for FreshTree {
     }
 
     fn vf_links(&self) -> Fact<Vec<VfLinks>> {
-        self.now().vf_links()
+        let text = fs::read_to_string(self.0.join(VF_LINKS)).unwrap();
+        Fact::Known(serde_json::from_str(&text).unwrap())
     }
 
     fn routes(&self) -> Fact<Vec<Route>> {
@@ -175,6 +181,8 @@ pub(super) const BRIDGE: Function = Function {
     interface: None,
 };
 
+/// What rtnetlink answers. Not the tree's own file of answers, which is read anew with each attribute.
+const VF_LINKS: &str = "vf_links.json";
 const DEVICES: &str = "/sys/bus/pci/devices";
 
 fn natural(ids: (u16, u16)) -> Option<&'static str> {
@@ -219,6 +227,7 @@ impl FakeKernel {
         for driver in ["igb", "igbvf", "e1000e", "nvme", "pcieport"] {
             fs::create_dir_all(kernel.at(&format!("/sys/bus/pci/drivers/{driver}"))).unwrap();
         }
+        kernel.put(VF_LINKS, "[]");
         for function in functions {
             kernel.add(function);
         }
@@ -385,6 +394,9 @@ impl FakeKernel {
                 _ => format!("vf{:02x}{}", address.device, address.function),
             };
             self.interface(&address.to_string(), &name, false);
+            if driver == "igbvf" {
+                self.choose_address(address, &name);
+            }
         }
         if driver == "vfio-pci"
             && let Some(group) = self.name_of_link(&format!("{DEVICES}/{address}/iommu_group"))
@@ -393,8 +405,88 @@ impl FakeKernel {
         }
     }
 
+    /// The interface that keeps the settings of a virtual function, and the function's index.
+    fn kept_by(&self, vf: PciAddress) -> Option<(String, u16)> {
+        let pf: PciAddress = self.name_of_link(&format!("{DEVICES}/{vf}/physfn"))?.parse().unwrap();
+        let index = (vf.requester_id() - pf.requester_id() - 128) / 2;
+        Some((self.name_in(&format!("{DEVICES}/{pf}/net"))?, index))
+    }
+
+    fn name_in(&self, directory: &str) -> Option<String> {
+        let entry = fs::read_dir(self.at(directory)).ok()?.next()?;
+        Some(entry.unwrap().file_name().into_string().unwrap())
+    }
+
+    /// The VF's driver takes the address that was set, or chooses one, which the PF's driver lists then.
+    fn choose_address(&self, vf: PciAddress, name: &str) {
+        let Some((interface, index)) = self.kept_by(vf) else { return };
+        let given = self.vf(&interface, index).unwrap().mac.unwrap();
+        let is_set = self.inner.lock().unwrap().pinned.contains(&(interface.clone(), index));
+        let (address, kind) =
+            if is_set { (given, "0") } else { (format!("fe:00:00:00:00:{index:02x}"), "1") };
+        self.put(&format!("{DEVICES}/{vf}/net/{name}/address"), &address);
+        self.put(&format!("{DEVICES}/{vf}/net/{name}/addr_assign_type"), kind);
+        self.with_vfs(&interface, |vfs| vfs[usize::from(index)].mac = Some(address));
+    }
+
+    /// What the driver of `interface` says of virtual function `index`.
+    pub(super) fn vf(&self, interface: &str, index: u16) -> Option<VfLink> {
+        let links = self.source.vf_links().known().cloned()?;
+        links.into_iter().find(|link| link.interface == interface)?.vfs.get(usize::from(index)).cloned()
+    }
+
+    /// Changes what the driver of `interface` keeps of its virtual functions.
+    pub(super) fn with_vfs<T>(&self, interface: &str, change: impl FnOnce(&mut Vec<VfLink>) -> T) -> T {
+        let mut links = self.source.vf_links().known().cloned().unwrap();
+        let at = links.iter().position(|link| link.interface == interface).unwrap_or_else(|| {
+            links.push(VfLinks { interface: interface.to_owned(), vfs: Vec::new() });
+            links.len() - 1
+        });
+        let result = change(&mut links[at].vfs);
+        links.retain(|link| !link.vfs.is_empty());
+        self.put(VF_LINKS, &serde_json::to_string(&links).unwrap());
+        result
+    }
+
+    /// What the PF's driver does with a setting.
+    fn set(&self, interface: &str, index: u16, setting: VfSetting) -> io::Result<()> {
+        if self.vf(interface, index).is_none() {
+            return Err(errno(libc::EINVAL));
+        }
+        if let VfSetting::Mac(mac) = setting {
+            let mut inner = self.inner.lock().unwrap();
+            let function = (interface.to_owned(), index);
+            if mac == MacAddress::ZERO {
+                inner.pinned.remove(&function)
+            } else {
+                inner.pinned.insert(function)
+            };
+        }
+        self.with_vfs(interface, |vfs| {
+            let vf = &mut vfs[usize::from(index)];
+            match setting {
+                VfSetting::Mac(mac) => vf.mac = Some(mac.to_string()),
+                VfSetting::Vlan { number, priority } => {
+                    (vf.vlan, vf.vlan_priority) = (Some(number), Some(priority));
+                }
+                VfSetting::Trust(on) => vf.trusted = Some(on),
+                VfSetting::SpoofCheck(on) => vf.spoof_check = Some(on),
+                VfSetting::TxRate { min_mbps: 0, max_mbps } => vf.max_tx_rate_mbps = Some(max_mbps),
+                VfSetting::TxRate { .. } => return Err(errno(libc::EINVAL)),
+                VfSetting::LinkState(_) => return Err(errno(libc::EOPNOTSUPP)),
+            }
+            Ok(())
+        })
+    }
+
     fn unbind(&self, address: PciAddress) {
         let directory = format!("{DEVICES}/{address}");
+        // igb forgets what a VF chose as soon as that is reset.
+        if let Some((interface, index)) = self.kept_by(address)
+            && !self.inner.lock().unwrap().pinned.contains(&(interface.clone(), index))
+        {
+            self.with_vfs(&interface, |vfs| vfs[usize::from(index)].mac = Some(MacAddress::ZERO.to_string()));
+        }
         if self.text(&format!("{directory}/sriov_numvfs")).is_some_and(|count| count != "0") {
             self.set_count(address, 0);
         }
@@ -443,6 +535,7 @@ impl FakeKernel {
     fn set_count(&self, pf: PciAddress, count: u16) {
         let directory = format!("{DEVICES}/{pf}");
         let before: u16 = self.text(&format!("{directory}/sriov_numvfs")).unwrap().parse().unwrap();
+        let interface = self.name_in(&format!("{directory}/net"));
         for index in 0..before {
             let link = format!("{directory}/virtfn{index}");
             let vf: PciAddress = self.name_of_link(&link).unwrap().parse().unwrap();
@@ -453,6 +546,21 @@ impl FakeKernel {
             fs::remove_dir_all(self.at(&format!("/sys/kernel/iommu_groups/{group}"))).unwrap();
             fs::remove_dir_all(self.at(&format!("{DEVICES}/{vf}"))).unwrap();
             fs::remove_file(self.at(&link)).unwrap();
+        }
+        if let Some(interface) = &interface {
+            self.inner.lock().unwrap().pinned.retain(|(of, _)| of != interface);
+            let fresh = |index| VfLink {
+                index,
+                mac: Some(MacAddress::ZERO.to_string()),
+                vlan: Some(0),
+                vlan_priority: Some(0),
+                spoof_check: Some(true),
+                trusted: Some(false),
+                link_state: Some("auto".to_owned()),
+                min_tx_rate_mbps: Some(0),
+                max_tx_rate_mbps: Some(0),
+            };
+            self.with_vfs(interface, |vfs| *vfs = (0..count).map(fresh).collect());
         }
         self.put(&format!("{directory}/sriov_numvfs"), &count.to_string());
         for index in 0..count {
@@ -604,6 +712,20 @@ impl Control for FakeKernel {
             up,
             source,
         })
+    }
+
+    fn set_vf(
+        &self,
+        interface: &str,
+        index: u16,
+        setting: VfSetting,
+        _limit: Duration,
+    ) -> Result<(), ControlError> {
+        self.attempt(
+            &format!("VF {index} of {interface}: {setting}"),
+            || self.set(interface, index, setting),
+            |source| ControlError::of_vf(interface, index, setting, source),
+        )
     }
 
     fn load_module(&self, module: &str) -> Result<(), ControlError> {

@@ -4,6 +4,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 pub use crate::host::select::{Selector, VfSelector};
+use crate::spec::ethernet::{MAX_VLAN, MacAddress};
 
 /// The state that a profile asks of a host. Everything that it does not name stays as it is.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
@@ -48,8 +49,9 @@ pub struct SriovGoal {
     pub vfs: Vec<VfGoal>,
 }
 
-/// One virtual function of a physical function.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+/// One virtual function of a physical function. Its settings are those that the physical function's driver keeps for it
+/// (ip-link(8), `vf`); one that is not named stays as it is.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct VfGoal {
     /// Index, from 0.
@@ -57,6 +59,89 @@ pub struct VfGoal {
     /// Name of the driver that it should have.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub driver: Option<String>,
+    /// MAC address, `02:00:00:12:34:56`; whoever has the function cannot change it unless it is trusted.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub mac: Option<MacAddress>,
+    /// VLAN that the device adds to what it sends and takes from what it receives, 1 to 4094; 0 for none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(range(max = 4094))]
+    pub vlan: Option<u32>,
+    /// Whether it may have what only trusted functions may: promiscuous mode, another MAC address.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub trust: Option<bool>,
+    /// Whether frames that it sends from another address than its own are dropped.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub spoof_check: Option<bool>,
+    /// What it may always send, in Mbit/s; 0 for no promise.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub min_tx_rate_mbps: Option<u32>,
+    /// What it may send at most, in Mbit/s; 0 for no limit.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub max_tx_rate_mbps: Option<u32>,
+    /// Whether its link follows that of the physical function, or is always up or down.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub link_state: Option<VfLinkState>,
+}
+
+/// Link of a virtual function.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "kebab-case")]
+pub enum VfLinkState {
+    /// As the physical function's.
+    Auto,
+    /// Always up.
+    Enable,
+    /// Always down.
+    Disable,
+}
+
+impl VfLinkState {
+    /// As profiles, rtnetlink facts and ip-link(8) name it.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Auto => "auto",
+            Self::Enable => "enable",
+            Self::Disable => "disable",
+        }
+    }
+}
+
+impl SriovGoal {
+    /// What is wrong with the settings of its virtual functions and can be seen without a host: position in
+    /// [`Self::vfs`], key and problem.
+    #[must_use]
+    pub fn wrong_settings(&self) -> Vec<(usize, &'static str, String)> {
+        let mut found = Vec::new();
+        for (position, vf) in self.vfs.iter().enumerate() {
+            let mut wrong = |key, problem| found.push((position, key, problem));
+            let twin = |other: &&VfGoal| other.mac.is_some() && other.mac == vf.mac;
+            match vf.mac {
+                Some(mac) if !mac.is_of_one_card() => wrong(
+                    "mac",
+                    format!("{mac} is not the address of one card; write for example 02:00:00:12:34:56"),
+                ),
+                _ => {
+                    if let Some(other) = self.vfs.iter().take(position).find(twin) {
+                        wrong("mac", format!("VF {} has this address already", other.index));
+                    }
+                }
+            }
+            if let Some(vlan) = vf.vlan.filter(|vlan| *vlan > MAX_VLAN) {
+                wrong(
+                    "vlan",
+                    format!("{vlan} is not the number of a VLAN; they go to {MAX_VLAN}, and 0 is none"),
+                );
+            }
+            if let (Some(min), Some(max)) = (vf.min_tx_rate_mbps, vf.max_tx_rate_mbps)
+                && max != 0
+                && min > max
+            {
+                wrong("min_tx_rate_mbps", format!("{min} is more than the {max} that it may send at most"));
+            }
+        }
+        found
+    }
 }
 
 /// Huge pages of one size, on one node or on all.

@@ -12,7 +12,7 @@ use super::journal::{Journal, Transaction};
 use super::plan::{Plan, plan, release};
 use super::undo::{OnDrift, UndoError, Undone, Which};
 use crate::host;
-use crate::setup::control::Control;
+use crate::setup::control::{Control, VfSetting};
 
 const QUICK: Duration = Duration::from_secs(10);
 
@@ -87,6 +87,20 @@ fn with_vfs() -> FakeKernel {
     kernel
 }
 
+fn with_set_up_vfs() -> FakeKernel {
+    let kernel = with_vfs();
+    for (index, setting) in [
+        (0, VfSetting::Vlan { number: 9, priority: 3 }),
+        (1, VfSetting::Trust(true)),
+        (1, VfSetting::Mac("02:00:00:00:00:0f".parse().unwrap())),
+    ] {
+        kernel.set_vf("eth0", index, setting, QUICK).unwrap();
+    }
+    kernel.set_link("vf100", true, QUICK).unwrap();
+    kernel.trouble(None);
+    kernel
+}
+
 fn with_nic_up() -> FakeKernel {
     let nic = super::fake::Function { interface: Some(("eth0", true)), ..NIC };
     let kernel = FakeKernel::new(&[nic, NVME, super::fake::UPLINK]);
@@ -120,6 +134,21 @@ const CASES: &[Case] = &[
     }),
     ("destroy VFs of which one is bound to vfio-pci", with_vfs, |kernel| {
         planned(kernel, "sriov: [{pf: {address: '01:00.0'}, count: 0}]")
+    }),
+    ("create a VF with settings for a guest", FakeKernel::usual, |kernel| {
+        planned(
+            kernel,
+            "sriov: [{pf: {address: '01:00.0'}, count: 1, vfs: [
+                {index: 0, driver: vfio-pci, mac: '02:00:00:00:00:01', vlan: 42, max_tx_rate_mbps: 100}]}]",
+        )
+    }),
+    ("set up a VF of the host and one that was set up for a guest", with_set_up_vfs, |kernel| {
+        planned(
+            kernel,
+            "sriov: [{pf: {address: '01:00.0'}, count: 3, vfs: [
+                {index: 0, driver: vfio-pci, mac: '02:00:00:00:00:01', vlan: 0},
+                {index: 1, mac: '02:00:00:00:00:02', trust: false}]}]",
+        )
     }),
     ("give a VF back", with_vfs, |kernel| {
         let facts = host::collect(kernel.source());

@@ -1,8 +1,8 @@
 //! From what is so and what should be so to the steps in between. Pure: reads facts, touches nothing.
 //!
 //! What is already so is dropped, because it is not ours to undo. The order is: huge pages (memory falls to pieces with
-//! time), links up, automatic probing off, virtual
-//! functions, automatic probing as it was, drivers. A virtual function that does not exist yet is planned at the address
+//! time), links up, automatic probing off, virtual functions, automatic probing as it was, settings of virtual functions,
+//! drivers. A virtual function that does not exist yet is planned at the address
 //! where the standard puts it (PCIe 6.0, 9.3.3.9 and 9.3.3.10: First VF Offset and VF Stride) and found again by its index
 //! when the time comes; `apply` asks the guard about it then, because only then has it a group.
 
@@ -13,7 +13,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use serde::Serialize;
 
 use super::action::bind_driver::{VfIndex, is_vfio};
-use super::action::{Action, BindDriver, Object, SetLink, VfAutoprobe, VfCount};
+use super::action::vf_config::VfSettings;
+use super::action::{Action, BindDriver, Object, SetLink, VfAutoprobe, VfConfig, VfCount};
 use super::goal::{Goal, HugepagesGoal, Selector, SriovGoal};
 use super::guard::{Consents, Guard, Objection};
 use crate::host::HostFacts;
@@ -154,6 +155,7 @@ struct WantedVfs<'a> {
     sriov: &'a Sriov,
     goal: &'a SriovGoal,
     drivers: BTreeMap<u16, Option<String>>,
+    settings: BTreeMap<u16, VfSettings>,
 }
 
 struct WantedDriver<'a> {
@@ -180,7 +182,16 @@ impl<'a> Wanted<'a> {
                     )));
                 }
             }
-            pfs.push(WantedVfs { pf, sriov, goal, drivers });
+            if let Some((position, key, problem)) = goal.wrong_settings().into_iter().next() {
+                let index = goal.vfs.get(position).map_or(0, |vf| vf.index);
+                return Err(PlanError::Invalid(format!(
+                    "{key} of virtual function {index} of {}: {problem}",
+                    pf.address
+                )));
+            }
+            let settings = goal.vfs.iter().map(|vf| (vf.index, VfSettings::from(vf)));
+            let settings = settings.filter(|(_, settings)| !settings.is_empty()).collect();
+            pfs.push(WantedVfs { pf, sriov, goal, drivers, settings });
         }
         let mut devices = Vec::<WantedDriver<'a>>::new();
         for goal in &goal.devices {
@@ -303,12 +314,15 @@ impl<'a> Planner<'a> {
         Guard::new(self.facts, self.consents, &self.taken)
     }
 
-    fn virtual_functions(&mut self, wanted: &WantedVfs<'_>) -> Result<(), PlanError> {
-        let WantedVfs { pf, sriov, goal, drivers } = wanted;
+    fn virtual_functions(&mut self, wanted: &WantedVfs<'a>) -> Result<(), PlanError> {
+        let WantedVfs { pf, sriov, goal, drivers, settings } = wanted;
         let address = pf.address;
         let impossible = |reason: String| PlanError::Impossible { subject: address.into(), reason };
         let current = sriov.num_vfs.known().copied();
         let recount = current != Some(goal.count);
+        if let Some(index) = settings.keys().next() {
+            self.has_interface(pf, *index)?;
+        }
         if goal.count > 0 {
             self.link_up(pf);
         }
@@ -334,9 +348,10 @@ impl<'a> Planner<'a> {
         }
         let probes_now = sriov.drivers_autoprobe.known().copied();
         let probes_then = goal.autoprobe.or(probes_now);
-        // No driver of the host is to take, for a moment, what a guest gets.
-        let passes = drivers.values().any(Option::is_some);
-        let keep_off = recount && goal.count > 0 && passes && probes_now != Some(false);
+        // No driver of the host is to take, for a moment, what a guest gets, nor to read an address before it is set.
+        let waits =
+            drivers.values().any(Option::is_some) || settings.values().any(|settings| settings.mac.is_some());
+        let keep_off = recount && goal.count > 0 && waits && probes_now != Some(false);
         let during = if keep_off { Some(false) } else { goal.autoprobe.filter(|_| recount) };
         let autoprobe = |on| Action::VfAutoprobe(VfAutoprobe { pf: address, on });
         let mut so_far = probes_now;
@@ -355,26 +370,72 @@ impl<'a> Planner<'a> {
         if let Some(on) = probes_then.filter(|on| so_far != Some(*on)) {
             self.push(autoprobe(on), Some(pf));
         }
+        for (index, settings) in settings {
+            self.configure(wanted, *index, settings)?;
+        }
         for index in 0..goal.count {
             let driver = drivers.get(&index).cloned().flatten();
             if recount {
                 if driver.is_some() || (keep_off && probes_then == Some(true)) {
-                    let function = predicted(address, sriov, index).ok_or_else(|| {
-                        impossible(format!("where its virtual function {index} will be cannot be told"))
-                    })?;
+                    let function = future(address, sriov, index)?;
                     self.bind_later(VfIndex { pf: address, index }, function, driver)?;
                 }
             } else if let Some(driver) = driver {
-                let vf = resolve(
-                    self.facts,
-                    &Selector::Vf(super::goal::VfSelector {
-                        pf: Box::new(Selector::Address(address)),
-                        index,
-                    }),
-                )?;
-                let device = self.facts.device(vf).ok_or(SelectError::NoSuchFunction(vf))?;
+                let device = self.existing(address, index)?;
                 self.bind(device, Some(VfIndex { pf: address, index }), Some(driver))?;
             }
+        }
+        Ok(())
+    }
+
+    /// The function of virtual function `index` of `pf`, which exists.
+    fn existing(&self, pf: PciAddress, index: u16) -> Result<&'a PciDevice, PlanError> {
+        let pf = Box::new(Selector::Address(pf));
+        function(self.facts, &Selector::Vf(super::goal::VfSelector { pf, index }))
+    }
+
+    /// Settings of virtual functions are kept by the driver of a network card.
+    fn has_interface(&self, pf: &PciDevice, index: u16) -> Result<(), PlanError> {
+        let reason = match &pf.usage.interfaces {
+            Fact::Known(interfaces) if !interfaces.is_empty() => return Ok(()),
+            Fact::Known(_) | Fact::NotPresent => format!(
+                "it has no network interface, so it keeps no settings such as `mac` or `vlan` for its virtual \
+                 function {index}; leave those out, or bind the network driver of {} first",
+                pf.address
+            ),
+            _ => format!(
+                "which network interfaces it has cannot be read, and those set up its virtual function {index}"
+            ),
+        };
+        Err(PlanError::Impossible { subject: pf.address.into(), reason })
+    }
+
+    /// Settings of virtual function `index`, as far as they are not so already.
+    fn configure(
+        &mut self,
+        wanted: &WantedVfs<'a>,
+        index: u16,
+        settings: &VfSettings,
+    ) -> Result<(), PlanError> {
+        let pf = wanted.pf.address;
+        let vf = VfIndex { pf, index };
+        if is_recounted(wanted) {
+            let function = future(pf, wanted.sriov, index)?;
+            self.push(Action::VfConfig(VfConfig { function, vf, settings: *settings }), None);
+            return Ok(());
+        }
+        let device = self.existing(pf, index)?;
+        let function = device.address;
+        let link = wanted.sriov.vfs.iter().find(|vf| vf.index == index).and_then(|vf| vf.link.known());
+        let missing = link.map_or(*settings, |link| settings.but(&VfSettings::from(link)));
+        let so = settings.but(&missing);
+        if !so.is_empty() {
+            self.plan.already.push(format!("{function} (VF {index} of {pf}) has {so}"));
+        }
+        if !missing.is_empty() {
+            let objections = self.guard().against_taking(device);
+            self.objections.extend(objections);
+            self.push(Action::VfConfig(VfConfig { function, vf, settings: missing }), Some(device));
         }
         Ok(())
     }
@@ -492,6 +553,13 @@ fn no_iommu(subject: PciAddress) -> PlanError {
 }
 
 /// Where virtual function `index` of `pf` will be.
+fn future(pf: PciAddress, sriov: &Sriov, index: u16) -> Result<PciAddress, PlanError> {
+    predicted(pf, sriov, index).ok_or_else(|| PlanError::Impossible {
+        subject: pf.into(),
+        reason: format!("where its virtual function {index} will be cannot be told"),
+    })
+}
+
 fn predicted(pf: PciAddress, sriov: &Sriov, index: u16) -> Option<PciAddress> {
     let (offset, stride) = (*sriov.offset.known()?, *sriov.stride.known()?);
     let distance = stride.checked_mul(index)?.checked_add(offset)?;

@@ -7,7 +7,7 @@
 
 use super::action::bind_driver::nobody_uses;
 use super::action::{ActionError, Change, Footprint, Object, Standing};
-use super::apply::{Event, Executor, Left, chain, note};
+use super::apply::{Event, Executor, Left, NotTakenBack, chain, note};
 use super::journal::{Journal, JournalError, Record, RecordedStep, Transaction};
 use crate::host::fact::Fact;
 use crate::host::pci::PciDevice;
@@ -138,6 +138,7 @@ impl Executor<'_> {
                 return Err(UndoError::Interrupted);
             }
             let footprint = change.footprint();
+            let mut may_follow = true;
             let result = if untouchable.iter().any(|other| footprint.touches(other)) {
                 Err("a later step on the same thing is left".to_owned())
             } else {
@@ -147,6 +148,7 @@ impl Executor<'_> {
                     Ok(Standing::Before | Standing::Gone) => Ok(false),
                     Ok(_) => change.take_back(self.control).map(|()| true).map_err(|error| {
                         if let Some(pid) = error.pending_pid() {
+                            may_follow = false;
                             let reason = error.to_string();
                             note(Some(&mut writer), &Record::Pending { step: *step, reason, pid });
                         }
@@ -164,11 +166,15 @@ impl Executor<'_> {
                 }
                 Err(why) => {
                     (self.observer)(Event::Left(&change.describe()));
-                    untouchable.push(footprint);
-                    left.push(Left { change: change.describe(), why });
+                    let may_go = may_follow && change.ends_with_function();
+                    if !may_go {
+                        untouchable.push(footprint);
+                    }
+                    left.push(NotTakenBack { step: *step, change: change.clone(), why, may_go });
                 }
             }
         }
+        let left = self.still_left(left, |step| note(Some(&mut writer), &Record::Undone { step }));
         if left.is_empty() { Ok(()) } else { Err(UndoError::Left { id, left }) }
     }
 

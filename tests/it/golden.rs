@@ -84,6 +84,7 @@ refused! {
     competing_keys
     duplicate_key
     empty
+    mac_malformed
     many_values
     missing_key
     pool_twice
@@ -95,6 +96,7 @@ refused! {
     syntax
     tab
     unknown_key
+    vf_settings
     vf_twice
     wrong_type
 }

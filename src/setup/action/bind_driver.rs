@@ -164,7 +164,8 @@ pub(in crate::setup) fn nobody_uses(device: &PciDevice) -> Result<(), ActionErro
     }
 }
 
-fn detach(control: &dyn Control, function: PciAddress) -> Result<(), ActionError> {
+/// Takes the driver from `function`, if it has one and nobody uses it.
+pub(super) fn detach(control: &dyn Control, function: PciAddress) -> Result<(), ActionError> {
     if driver(control, function)?.is_none() {
         return Ok(());
     }

@@ -9,6 +9,7 @@ pub mod hugepages;
 mod object;
 pub mod set_link;
 pub mod vf_autoprobe;
+pub mod vf_config;
 pub mod vf_count;
 
 use std::fmt;
@@ -26,6 +27,7 @@ pub use hugepages::Hugepages;
 pub use object::{Footprint, Object};
 pub use set_link::SetLink;
 pub use vf_autoprobe::VfAutoprobe;
+pub use vf_config::VfConfig;
 pub use vf_count::VfCount;
 
 /// How long a write to `bind`, `unbind`, `drivers_probe`, `driver_override` or a link may take.
@@ -150,6 +152,8 @@ pub enum Action {
     VfAutoprobe(VfAutoprobe),
     /// A physical function has this many virtual functions.
     VfCount(VfCount),
+    /// A virtual function has these settings.
+    VfConfig(VfConfig),
     /// A function has this driver.
     BindDriver(BindDriver),
 }
@@ -165,6 +169,7 @@ impl Action {
             Self::SetLink(action) => Change::SetLink(observe(action, control)?),
             Self::VfAutoprobe(action) => Change::VfAutoprobe(observe(action, control)?),
             Self::VfCount(action) => Change::VfCount(observe(action, control)?),
+            Self::VfConfig(action) => Change::VfConfig(observe(action.resolve(control)?, control)?),
             Self::BindDriver(action) => Change::BindDriver(observe(action.resolve(control)?, control)?),
         })
     }
@@ -179,6 +184,7 @@ impl Action {
             Self::SetLink(action) => Some(action.function),
             Self::VfAutoprobe(action) => Some(action.pf),
             Self::VfCount(action) => Some(action.pf),
+            Self::VfConfig(action) => Some(action.function),
             Self::BindDriver(action) => Some(action.function),
         }
     }
@@ -191,6 +197,7 @@ impl fmt::Display for Action {
             Self::SetLink(action) => action.describe(),
             Self::VfAutoprobe(action) => action.describe(),
             Self::VfCount(action) => action.describe(),
+            Self::VfConfig(action) => action.describe(),
             Self::BindDriver(action) => action.describe(),
         };
         f.write_str(&text)
@@ -209,6 +216,8 @@ pub enum Change {
     VfAutoprobe(Changed<VfAutoprobe, vf_autoprobe::AutoprobeState>),
     /// See [`Action::VfCount`].
     VfCount(Changed<VfCount, vf_count::VfsState>),
+    /// See [`Action::VfConfig`].
+    VfConfig(Changed<VfConfig, vf_config::VfState>),
     /// See [`Action::BindDriver`].
     BindDriver(Changed<BindDriver, bind_driver::FunctionState>),
 }
@@ -283,6 +292,7 @@ impl Change {
             Self::SetLink(change) => change,
             Self::VfAutoprobe(change) => change,
             Self::VfCount(change) => change,
+            Self::VfConfig(change) => change,
             Self::BindDriver(change) => change,
         }
     }
@@ -365,9 +375,17 @@ impl Change {
     #[must_use]
     pub fn loses(&self) -> Vec<PciAddress> {
         match self {
-            Self::VfCount(_) | Self::BindDriver(_) => self.footprint().functions().collect(),
+            // The settings of one that a guest holds change under it, and one with a driver may lose it for a moment.
+            Self::VfCount(_) | Self::VfConfig(_) | Self::BindDriver(_) => {
+                self.footprint().functions().collect()
+            }
             Self::Hugepages(_) | Self::SetLink(_) | Self::VfAutoprobe(_) => Vec::new(),
         }
+    }
+
+    /// Whether it ends with its function, and does not keep anybody from taking that away.
+    pub(super) fn ends_with_function(&self) -> bool {
+        matches!(self, Self::VfConfig(_))
     }
 
     /// What it does, in one line.

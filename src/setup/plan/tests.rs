@@ -95,6 +95,10 @@ fn goals_that_contradict_themselves_are_named() {
         (format!("sriov: [{{{pf}, count: 1, vfs: [{{index: 1}}]}}]"), "above the count of 1"),
         (format!("sriov: [{{{pf}, count: 1}}, {{{pf}, count: 2}}]"), "stands twice"),
         (
+            format!("sriov: [{{{pf}, count: 1, vfs: [{{index: 0, mac: '01:00:5e:00:00:01'}}]}}]"),
+            "mac of virtual function 0 of 0000:01:00.0: 01:00:5e:00:00:01 is not the address of one card",
+        ),
+        (
             format!("sriov: [{{{pf}, count: 1}}]\ndevices: [{{select: {{vf: {{{pf}, index: 4}}}}}}]"),
             "virtual function 4",
         ),
@@ -219,4 +223,82 @@ fn pools_that_the_host_has_not_are_told_with_those_that_it_has() {
     assert!(processor_has_none.contains("the processor has no pages of 1 GiB"), "{processor_has_none}");
     assert!(no_such_node.contains("nodes with huge pages are 0, 1 only"), "{no_such_node}");
     assert!(no_nodes.contains("knows of no NUMA nodes"), "{no_nodes}");
+}
+
+#[test]
+fn settings_come_after_their_virtual_functions_and_before_any_driver_reads_them() {
+    let found = texts(
+        &FakeKernel::usual(),
+        "sriov: [{pf: {address: '01:00.0'}, count: 2, vfs: [
+            {index: 1, mac: '02:00:00:00:00:01', vlan: 42, trust: false, link_state: enable}]}]",
+    );
+    assert_eq!(
+        found,
+        [
+            "bring eth0 of 0000:01:00.0 up",
+            "keep the kernel from probing drivers for new virtual functions of 0000:01:00.0",
+            "create 2 virtual functions of 0000:01:00.0",
+            "let the kernel probe drivers for new virtual functions of 0000:01:00.0",
+            "set 0000:01:10.2 (VF 1 of 0000:01:00.0) to MAC address 02:00:00:00:00:01, VLAN 42, trust off, link enable",
+            "give 0000:01:10.0 (VF 0 of 0000:01:00.0) back to the driver that the kernel chooses",
+            "give 0000:01:10.2 (VF 1 of 0000:01:00.0) back to the driver that the kernel chooses",
+        ]
+    );
+}
+
+#[test]
+fn settings_that_are_so_already_are_dropped_and_listed() {
+    let kernel = FakeKernel::usual();
+    kernel.write("/sys/bus/pci/devices/0000:01:00.0/sriov_numvfs", "1", BIND_LIMIT).unwrap();
+    kernel.set_link("eth0", true, BIND_LIMIT).unwrap();
+    let goal = |vlan| {
+        format!(
+            "sriov: [{{pf: {{address: '01:00.0'}}, count: 1, vfs: [{{index: 0, vlan: {vlan}, spoof_check: true}}]}}]"
+        )
+    };
+
+    let other = try_plan(&kernel, &goal(7)).unwrap();
+    let same = try_plan(&kernel, &goal(0)).unwrap();
+
+    assert_eq!(other.steps[0].text, "set 0000:01:10.0 (VF 0 of 0000:01:00.0) to VLAN 7");
+    assert_eq!(other.already.last().unwrap(), "0000:01:10.0 (VF 0 of 0000:01:00.0) has spoof check on");
+    assert!(same.is_empty(), "{same:?}");
+    assert_eq!(
+        same.already.last().unwrap(),
+        "0000:01:10.0 (VF 0 of 0000:01:00.0) has no VLAN, spoof check on"
+    );
+}
+
+#[test]
+fn settings_of_a_function_that_a_guest_holds_are_left_alone() {
+    let kernel = FakeKernel::usual();
+    kernel.load_module("vfio-pci").unwrap();
+    kernel.write("/sys/bus/pci/devices/0000:01:00.0/sriov_numvfs", "1", BIND_LIMIT).unwrap();
+    for (path, value) in [
+        ("/sys/bus/pci/devices/0000:01:10.0/driver_override", "vfio-pci"),
+        ("/sys/bus/pci/devices/0000:01:10.0/driver/unbind", "0000:01:10.0"),
+        ("/sys/bus/pci/drivers_probe", "0000:01:10.0"),
+    ] {
+        kernel.write(path, value, BIND_LIMIT).unwrap();
+    }
+    kernel.open("0000:01:10.0");
+
+    let error =
+        try_plan(&kernel, "sriov: [{pf: {address: '01:00.0'}, count: 1, vfs: [{index: 0, vlan: 7}]}]")
+            .unwrap_err();
+
+    assert!(error.to_string().contains("0000:01:10.0 [vfio-open]"), "{error}");
+}
+
+#[test]
+fn a_physical_function_without_an_interface_keeps_no_settings() {
+    let storage = crate::setup::fake::Function { total_vfs: Some(4), ..NVME };
+    let kernel = FakeKernel::new(&[storage]);
+
+    let error =
+        try_plan(&kernel, "sriov: [{pf: {address: '02:00.0'}, count: 1, vfs: [{index: 0, vlan: 7}]}]")
+            .unwrap_err();
+
+    assert!(matches!(error, PlanError::Impossible { .. }), "{error}");
+    assert!(error.to_string().contains("no network interface"), "{error}");
 }

@@ -6,7 +6,7 @@ use super::*;
 use crate::setup::action::BIND_LIMIT;
 use crate::setup::apply::{Applied, ApplyError};
 use crate::setup::control::Control;
-use crate::setup::fake::{BOOT, FakeKernel, NVME, Node, memory_dir};
+use crate::setup::fake::{BOOT, FakeKernel, Fault, NVME, Node, Trouble, memory_dir};
 use crate::setup::goal::Goal;
 use crate::setup::guard::Consents;
 use crate::setup::journal::Journal;
@@ -340,4 +340,46 @@ fn a_device_that_was_exchanged_after_the_plan_is_not_touched() {
 
     assert!(matches!(&error, ApplyError::Failed { left, .. } if left.is_empty()), "{error}");
     assert_eq!(site.kernel.driver(NVME.address).as_deref(), Some("nvme"));
+}
+
+#[test]
+fn settings_that_a_driver_does_not_put_back_end_with_their_virtual_function() {
+    let site = Site::new();
+    let before = site.kernel.snapshot();
+    let apply = || site.apply("sriov: [{pf: {address: '01:00.0'}, count: 1, vfs: [{index: 0, vlan: 42}]}]");
+    apply().unwrap();
+    let refused = Trouble { at: 0, fault: Fault::Errno(libc::EINVAL), for_good: false };
+
+    site.kernel.trouble(Some(refused));
+    site.undo(Which::Latest, OnDrift::Stop).unwrap();
+
+    assert_eq!(site.kernel.log()[0], "VF 0 of eth0: no VLAN");
+    assert_eq!(site.kernel.snapshot(), before);
+    assert!(site.journal().transactions().unwrap().iter().all(|transaction| !transaction.is_open()));
+
+    // On functions that stay they are left, and told.
+    site.set_count("1");
+    apply().unwrap();
+    site.kernel.trouble(Some(refused));
+    let error = site.undo(Which::Latest, OnDrift::Stop).unwrap_err();
+    let UndoError::Left { left, .. } = error else { panic!("{error}") };
+    assert_eq!(left[0].change, "set 0000:01:10.0 (VF 0 of 0000:01:00.0) to VLAN 42");
+}
+
+#[test]
+fn settings_of_a_function_that_somebody_destroyed_are_gone_with_it() {
+    let site = Site::new();
+    site.set_count("1");
+    site.apply("sriov: [{pf: {address: '01:00.0'}, count: 1, vfs: [{index: 0, trust: true}]}]").unwrap();
+    site.set_count("0");
+
+    let now = status(&site.kernel, &site.journal(), BOOT).unwrap().transactions[0]
+        .steps
+        .last()
+        .unwrap()
+        .now
+        .clone();
+    site.undo(Which::Latest, OnDrift::Stop).unwrap();
+
+    assert_eq!(now, Now::Gone);
 }

@@ -338,7 +338,7 @@ mod tests {
     #[test]
     fn every_selector_that_names_nothing_is_shown_in_its_place() {
         let (_directory, path) = file(0o644);
-        let text = "schema: 1\nname: x\nmachine:\n  devices:\n    - vfio-pci: {select: {id: \"1:2\"}}\n    - virtio-rng: {}\n    - vfio-pci: {select: {disk: sda}}\n";
+        let text = "schema: 1\nname: x\nmachine:\n  devices:\n    - vfio-pci: {select: {id: \"8086:10c9\"}}\n    - virtio-rng: {}\n    - vfio-pci: {select: {disk: sda}}\n";
         fs::write(&path, text).unwrap();
         let said = said(&load(path.to_str().unwrap(), Purpose::Look).unwrap());
         assert!(said.contains("machine.boot.kernel: no kernel"), "{said}");

@@ -94,14 +94,15 @@ pub fn collect(source: &dyn Source) -> HostFacts {
         let pci = functions(source);
         (pci, machine.join().unwrap_or_else(|panic| resume_unwind(panic)))
     });
-    let Machine { mut kernel, kernel_log, cpu, topology, memory, kvm, firmware, interrupt_list } = machine;
+    let Machine { mut kernel, kernel_log, cpu, topology, scheduling, memory, kvm, firmware, interrupt_list } =
+        machine;
     let iommu = iommu::collect(source, &pci, &kernel, &kernel_log, &interrupt_list);
     kernel::parameters::explain(&mut kernel, &cpu, &iommu, &kernel_log);
     let known = interrupts::Known { kernel: &kernel, log: &kernel_log, kvm: &kvm, iommu: &iommu };
     HostFacts {
         interrupts: interrupts::collect(source, &interrupt_list, &known),
         firmware,
-        scheduling: scheduling::collect(source, &kernel, &topology),
+        scheduling,
         memory,
         vfio: vfio::collect(source, &kernel, &pci),
         usb: usb::collect(source, &pci),
@@ -131,6 +132,7 @@ struct Machine {
     kernel_log: KernelLog,
     cpu: Cpu,
     topology: Topology,
+    scheduling: Scheduling,
     memory: Memory,
     kvm: Kvm,
     firmware: Firmware,
@@ -141,9 +143,11 @@ impl Machine {
     fn collect(source: &dyn Source) -> Self {
         let kernel = kernel::collect(source);
         let cpu = cpu::collect(source, &kernel);
+        let topology = topology::collect(source);
         Self {
             kernel_log: kernel_log::collect(source),
-            topology: topology::collect(source),
+            scheduling: scheduling::collect(source, &kernel, &topology),
+            topology,
             memory: memory::collect(source),
             kvm: kvm::collect(source, &cpu, &kernel),
             firmware: firmware::collect(source, &kernel),

@@ -4,6 +4,7 @@ use std::path::Path;
 use std::process::{Command, Stdio};
 use std::time::Duration;
 
+use nix::sys::signal::SigSet;
 use nix::unistd::setsid;
 use serde::Serialize;
 
@@ -74,8 +75,10 @@ pub(crate) fn start_watch(deadline: u64) -> Result<(), Failure> {
 fn watch(deadline: u64, context: &Context) -> CliResult {
     /// The clock is asked again so often, because sleeping does not count while the host is suspended.
     const NAP: Duration = Duration::from_secs(1);
-    // Out of the session of who started us: the end of a connection ends its session.
+    // Out of the session of who started us: the end of a connection ends its session. He had signals blocked, and we
+    // inherited that; to be ended when the host shuts down is right, because the changes end then, too.
     setsid().or_exit(Exit::Host)?;
+    SigSet::all().thread_unblock().or_exit(Exit::Host)?;
     while boot_time_s().or_exit(Exit::Host)? < deadline {
         std::thread::sleep(NAP);
     }

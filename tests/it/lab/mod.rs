@@ -23,8 +23,8 @@
 //!   `("guest.initrd", bytes)` and named `$LAB_IN/guest.initrd` in the script.
 //! - [`Run::image`] reads the scratch image of an NVMe namespace after the run: what a guest really wrote.
 //! - [`Run::json`] parses the document that a `thruway .. --format json` printed into a file of `$LAB_OUT`.
-//! - A boot costs 6 to 10 s and a guest in it about as much again, and this machine carries few at a time: put what can
-//!   share a boot into one script, and assert on its parts.
+//! - A boot costs 6 to 10 s and a guest in it about as much again, and one runs at a time: put what can share a boot
+//!   into one script, and assert on its parts.
 //!
 //! Where the lab cannot run (parts of it are not installed: `thruway rehearse --yes` brings them), a test says SKIP
 //! and passes. With `THRUWAY_TEST_LAB=required`, as `tests/run` sets it, that is a failure.
@@ -43,10 +43,8 @@ mod setup;
 mod vfio;
 mod virtio;
 
-use std::num::NonZero;
 use std::path::PathBuf;
-use std::sync::{Condvar, Mutex, OnceLock, PoisonError};
-use std::thread::available_parallelism;
+use std::sync::{Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::Duration;
 
 use crate::support::{PROGRAM, skip};
@@ -60,32 +58,11 @@ pub(crate) struct Lab {
     assets: Assets,
 }
 
-/// How many emulated hosts run, and who waits for a place. There are as many places as this machine has CPUs: a host has two
-/// and seldom uses both.
-static PLACES: (Mutex<usize>, Condvar) = (Mutex::new(0), Condvar::new());
-/// Beyond this many, memory is what limits.
-const MOST_PLACES: usize = 8;
-
-/// A place that is taken, until this is dropped.
-pub(crate) struct Place;
-
-impl Place {
-    fn take() -> Self {
-        let (taken, freed) = &PLACES;
-        let places = available_parallelism().map_or(1, NonZero::get).min(MOST_PLACES);
-        let taken = taken.lock().unwrap_or_else(PoisonError::into_inner);
-        *freed.wait_while(taken, |taken| *taken >= places).unwrap_or_else(PoisonError::into_inner) += 1;
-        Self
-    }
-}
-
-impl Drop for Place {
-    fn drop(&mut self) {
-        let (taken, freed) = &PLACES;
-        *taken.lock().unwrap_or_else(PoisonError::into_inner) -= 1;
-        freed.notify_one();
-    }
-}
+/// One emulated host at a time: it has as many CPUs as the smallest machine that runs these tests. With fewer for each,
+/// kernels die: QEMU's translator invalidates what it translated from a page *before* the store to that page lands, so that
+/// a processor may go on with code that another one has just patched (static keys), the likelier the longer a processor's
+/// thread is kept from running in between.
+static ONE_AT_A_TIME: Mutex<()> = Mutex::new(());
 
 impl Lab {
     /// The lab, or `None` after saying why it cannot run.
@@ -113,7 +90,7 @@ impl Lab {
     /// Like [`Self::run`], with options.
     pub(crate) fn run_with(&self, hardware: &str, options: Options, script: &str) -> Run {
         let hardware = Hardware::load(hardware).unwrap();
-        let _place = self.place();
+        let _one = self.alone();
         let host = EmulatedHost::prepare(&hardware, &self.assets, self.options(options)).unwrap();
         Run { outcome: host.run(script).unwrap() }
     }
@@ -130,9 +107,9 @@ impl Lab {
         &self.assets
     }
 
-    /// Waits until this machine can carry one more emulated host, for a test that starts it by itself.
-    pub(crate) fn place(&self) -> Place {
-        Place::take()
+    /// Keeps other emulated hosts of this test program from starting, for a test that starts one by itself.
+    pub(crate) fn alone(&self) -> MutexGuard<'static, ()> {
+        ONE_AT_A_TIME.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// The initial RAM file system of a guest that runs `script` with busybox and powers off.

@@ -83,7 +83,7 @@ fn runs(pid: i32) -> bool {
 #[test]
 fn killing_the_tool_leaves_no_emulator_behind() {
     let Some(lab) = Lab::open() else { return };
-    let _place = lab.place();
+    let _one = lab.alone();
     let mut tool = Command::new(PROGRAM)
         .args(["rehearse", "--hardware", "no-iommu", "--", "sh", "-c", "echo up; sleep 600"])
         .stdin(Stdio::null())

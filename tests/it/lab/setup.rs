@@ -241,7 +241,7 @@ t bridge thruway bind 00:02.0 --yes
 t many thruway vf create 01:00.0 --count 8 --yes
 t none thruway vf create 02:00.0 --count 1 --yes
 t absent thruway bind 0000:77:00.0 --yes
-t malformed thruway bind 0000:77:00 --yes
+t malformed thruway bind 0000:77:00: --yes
 t nobody_to_ask thruway bind 02:00.0
 t not_root setpriv --reuid 65534 --clear-groups thruway bind 02:00.0 --yes
 t no_driver thruway bind 02:00.0 --driver no-such-driver --yes
@@ -281,7 +281,7 @@ same before freed
     boot.ends("many", "6", &["[vf-count-max]", "offers 7"]);
     boot.ends("none", "3", &["0000:02:00.0 has no virtual functions"]);
     boot.ends("absent", "3", &["there is no PCI function 0000:77:00.0"]);
-    boot.ends("malformed", "2", &["is not a PCI address"]);
+    boot.ends("malformed", "2", &["names no PCI function; write an address"]);
     boot.ends("nobody_to_ask", "2", &["--yes"]);
     boot.ends("not_root", "3", &["needs root"]);
     boot.ends("no_driver", "4", &["cannot load kernel module no-such-driver", "everything was taken back"]);

@@ -1,7 +1,7 @@
 //! Emulated hosts, one for each way in which virtualization or the IOMMU can be there or not: what the doctor says of each,
 //! by the verdicts and by the status of its checks.
 //!
-//! The hardware is in `matrix/NAME.yaml`. Each boots once and runs the doctor, nothing else.
+//! The hardware is in `matrix/NAME.yaml`. Each boots once and runs the doctor, nothing else: one processor is enough.
 
 use serde_json::{Value, json};
 

@@ -1,9 +1,11 @@
 //! `thruway confirm`: keep what was applied with `--confirm-within`; and the process that takes it back otherwise.
 
+use std::io::Write;
 use std::path::Path;
 use std::process::{Command, Stdio};
 use std::time::Duration;
 
+use anstream::adapter::strip_str;
 use nix::sys::signal::SigSet;
 use nix::unistd::setsid;
 use serde::Serialize;
@@ -40,7 +42,7 @@ struct Confirmed {
 pub(crate) fn run(args: &Args, context: &Context) -> CliResult {
     require_root()?;
     if let Some(deadline) = args.watch {
-        return watch(deadline, context);
+        return watch(deadline, context).inspect_err(say_in_the_kernels_log);
     }
     let transactions = match Journal::open(Path::new(RUN_DIR)).map_err(journal_failure)? {
         Some(_) => {
@@ -69,6 +71,18 @@ pub(crate) fn start_watch(deadline: u64) -> Result<(), Failure> {
     command.spawn().map(drop).map_err(|error| {
         Failure::caused("nothing was changed: nobody could be set to take it back", Exit::SetupFailed, error)
     })
+}
+
+/// Nobody sees what the waiting process prints; the kernel's log is read when something is odd. A log that cannot be
+/// written leaves `thruway status`.
+fn say_in_the_kernels_log(failure: &Failure) {
+    let failure = failure.to_string();
+    let why: Vec<_> = strip_str(&failure).flat_map(str::split_whitespace).collect();
+    let why = why.join(" ");
+    let text = format!("<3>thruway: not confirmed in time, and not taken back: {why}; see thruway status\n");
+    if let Ok(mut log) = std::fs::File::options().write(true).open("/dev/kmsg") {
+        drop(log.write_all(text.as_bytes()));
+    }
 }
 
 /// Waits until `deadline`, then takes back what waits until then and was not confirmed.

@@ -2,7 +2,7 @@
 
 use crate::cli::{CliResult, Context, Exit, OrExit, source};
 use crate::host::select::{SelectError, Selector, resolve};
-use crate::profile::{Purpose, load};
+use crate::profile::{Purpose, is_path, load};
 use crate::report::export::{cloud_hypervisor, libvirt, qemu, systemd};
 
 /// Arguments of `thruway export`.
@@ -45,11 +45,10 @@ pub(crate) fn run(args: &Args, context: &Context) -> CliResult {
         other => resolve(facts.get_or_init(|| source::live(context)), other),
     };
     let config = loaded.resolve(lookup)?;
-    let is_builtin = !args.profile.contains('/') && !args.profile.ends_with(".yaml");
-    let profile = if is_builtin {
-        args.profile.clone()
-    } else {
+    let profile = if is_path(&args.profile) {
         std::path::absolute(&args.profile).or_exit(Exit::Host)?.display().to_string()
+    } else {
+        args.profile.clone()
     };
     let prepare = format!("thruway apply {profile}");
     let text = match args.program {

@@ -19,8 +19,9 @@ Examples:
   thruway verify sriov-nic    is this host what the profile says, whoever made it so?
   thruway verify sriov-nic || thruway apply sriov-nic --yes
 
-Changes nothing. Ends with 0 if it is so, with 1 if it is not: somebody changed it, the host was booted since, or a
-command did not end well. Without a profile the journal is read, which belongs to root.")]
+Changes nothing. Ends with 0 if it is so, with 1 if it is not: somebody changed it, the host was
+booted since, or a command did not end well. Without a profile the journal is read, which belongs
+to root.")]
 pub(crate) struct Args {
     /// A profile: a built-in name or a YAML file
     #[arg(value_name = "PROFILE")]

@@ -104,6 +104,12 @@ pub struct Loaded {
     overridden: Vec<&'static str>,
 }
 
+/// Whether `argument` is the path of a profile, and not the name of a built-in one.
+#[must_use]
+pub fn is_path(argument: &str) -> bool {
+    argument.contains('/') || argument.ends_with(".yaml") || argument.ends_with(".yml")
+}
+
 /// Loads the profile that `argument` names: a path if it has a `/` or ends in `.yaml` or `.yml`, else a built-in one.
 ///
 /// # Errors
@@ -111,7 +117,7 @@ pub struct Loaded {
 /// its values is reported at once, except what selectors name, which [`Loaded::resolve`] finds out.
 pub fn load(argument: &str, purpose: Purpose) -> Result<Loaded, ProfileError> {
     let path = Path::new(argument);
-    let loaded = if argument.contains('/') || argument.ends_with(".yaml") || argument.ends_with(".yml") {
+    let loaded = if is_path(argument) {
         let guard = (purpose == Purpose::Act && Uid::effective().is_root()).then(Guard::from_environment);
         let directory = path.parent().unwrap_or(Path::new("")).to_owned();
         Loaded::parse(argument, directory, read(path, guard)?)?

@@ -20,5 +20,5 @@ mod tree;
 pub mod yaml;
 
 pub use diagnostic::{Finding, Findings};
-pub use load::{Loaded, ProfileError, Purpose, load};
+pub use load::{Loaded, ProfileError, Purpose, is_path, load};
 pub use schema::Profile;

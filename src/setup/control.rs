@@ -188,12 +188,15 @@ impl Control for LiveControl {
     fn set_link(&self, interface: &str, up: bool, limit: Duration) -> Result<(), ControlError> {
         tracing::debug!(interface, up, "set link");
         netlink::set_link(interface, up, limit).map_err(|error| match error {
-            ChildError::Stuck { limit, pid } => ControlError::Pending {
-                path: format!("link {interface}"),
-                value: (if up { "up" } else { "down" }).to_owned(),
-                limit,
-                pid,
-            },
+            ChildError::Stuck { limit, pid } => {
+                let value = if up { "up" } else { "down" };
+                ControlError::Pending {
+                    path: format!("link {interface}"),
+                    value: value.to_owned(),
+                    limit,
+                    pid,
+                }
+            }
             other => ControlError::Link { interface: interface.to_owned(), up, source: cause(other) },
         })
     }

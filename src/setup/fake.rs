@@ -3,11 +3,11 @@
 //! Reads go through the inspector's own [`TreeSource`]; a write does what Linux does with that attribute (6.12, tried in
 //! the emulated host): an unset `driver_override` reads `(null)` and is unset by a newline; `drivers_probe` succeeds when no
 //! driver takes the function; while autoprobe is off no virtual function is probed without an override; `sriov_numvfs`
-//! answers EBUSY between two counts that are not 0, ERANGE above the total, and blocks at 0 while a function is open. Its
-//! network cards keep settings of virtual functions as igb does: no link state, and an address that the function's driver
-//! chose is listed like one that was set.
+//! answers EBUSY between two counts that are not 0, ERANGE above the total, and blocks at 0 while a function is open.
 
+mod functions;
 mod huge_pages;
+mod network;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
@@ -23,6 +23,8 @@ use crate::host::source::{CpuidLeaf, DeviceNode, KvmAnswer, Route, Source, TreeS
 use crate::setup::control::{Control, ControlError, VfSetting};
 use crate::spec::ethernet::MacAddress;
 use crate::spec::pci::PciAddress;
+use functions::natural;
+pub(super) use functions::{BRIDGE, Function, NIC, NVME, UPLINK};
 pub(super) use huge_pages::Node;
 
 /// What happens at one write.
@@ -128,73 +130,10 @@ impl Source for FreshTree {
     }
 }
 
-/// A function of the host.
-#[derive(Debug, Clone, Copy)]
-pub(super) struct Function {
-    pub(super) address: &'static str,
-    /// `8086:10c9`
-    pub(super) ids: (u16, u16),
-    pub(super) class: u32,
-    pub(super) driver: Option<&'static str>,
-    pub(super) group: u32,
-    pub(super) total_vfs: Option<u16>,
-    /// Name of its network interface and whether it is up.
-    pub(super) interface: Option<(&'static str, bool)>,
-}
-
 pub(super) const BOOT: &str = "6f1b2c3d-0000-4000-8000-000000000001";
-pub(super) const NIC: Function = Function {
-    address: "0000:01:00.0",
-    ids: (0x8086, 0x10C9),
-    class: 0x02_0000,
-    driver: Some("igb"),
-    group: 1,
-    total_vfs: Some(7),
-    interface: Some(("eth0", false)),
-};
-pub(super) const NVME: Function = Function {
-    address: "0000:02:00.0",
-    ids: (0x1B36, 0x0010),
-    class: 0x01_0802,
-    driver: Some("nvme"),
-    group: 2,
-    total_vfs: None,
-    interface: None,
-};
-/// Carries the default route.
-pub(super) const UPLINK: Function = Function {
-    address: "0000:03:00.0",
-    ids: (0x8086, 0x10D3),
-    class: 0x02_0000,
-    driver: Some("e1000e"),
-    group: 3,
-    total_vfs: None,
-    interface: Some(("eth1", true)),
-};
-pub(super) const BRIDGE: Function = Function {
-    address: "0000:00:02.0",
-    ids: (0x1B36, 0x000C),
-    class: 0x06_0400,
-    driver: Some("pcieport"),
-    group: 4,
-    total_vfs: None,
-    interface: None,
-};
-
 /// What rtnetlink answers. Not the tree's own file of answers, which is read anew with each attribute.
 const VF_LINKS: &str = "vf_links.json";
 const DEVICES: &str = "/sys/bus/pci/devices";
-
-fn natural(ids: (u16, u16)) -> Option<&'static str> {
-    Some(match ids {
-        (0x8086, 0x10C9) => "igb",
-        (0x8086, 0x10CA) => "igbvf",
-        (0x8086, 0x10D3) => "e1000e",
-        (0x1B36, 0x0010) => "nvme",
-        (0x1B36, 0x000C) => "pcieport",
-        _ => return None,
-    })
-}
 
 fn errno(number: i32) -> io::Error {
     io::Error::from_raw_os_error(number)
@@ -403,80 +342,6 @@ impl FakeKernel {
         {
             self.put(&format!("/dev/vfio/{group}"), "");
         }
-    }
-
-    /// The interface that keeps the settings of a virtual function, and the function's index.
-    fn kept_by(&self, vf: PciAddress) -> Option<(String, u16)> {
-        let pf: PciAddress = self.name_of_link(&format!("{DEVICES}/{vf}/physfn"))?.parse().unwrap();
-        let index = (vf.requester_id() - pf.requester_id() - 128) / 2;
-        Some((self.name_in(&format!("{DEVICES}/{pf}/net"))?, index))
-    }
-
-    fn name_in(&self, directory: &str) -> Option<String> {
-        let entry = fs::read_dir(self.at(directory)).ok()?.next()?;
-        Some(entry.unwrap().file_name().into_string().unwrap())
-    }
-
-    /// The VF's driver takes the address that was set, or chooses one, which the PF's driver lists then.
-    fn choose_address(&self, vf: PciAddress, name: &str) {
-        let Some((interface, index)) = self.kept_by(vf) else { return };
-        let given = self.vf(&interface, index).unwrap().mac.unwrap();
-        let is_set = self.inner.lock().unwrap().pinned.contains(&(interface.clone(), index));
-        let (address, kind) =
-            if is_set { (given, "0") } else { (format!("fe:00:00:00:00:{index:02x}"), "1") };
-        self.put(&format!("{DEVICES}/{vf}/net/{name}/address"), &address);
-        self.put(&format!("{DEVICES}/{vf}/net/{name}/addr_assign_type"), kind);
-        self.with_vfs(&interface, |vfs| vfs[usize::from(index)].mac = Some(address));
-    }
-
-    /// What the driver of `interface` says of virtual function `index`.
-    pub(super) fn vf(&self, interface: &str, index: u16) -> Option<VfLink> {
-        let links = self.source.vf_links().known().cloned()?;
-        links.into_iter().find(|link| link.interface == interface)?.vfs.get(usize::from(index)).cloned()
-    }
-
-    /// Changes what the driver of `interface` keeps of its virtual functions.
-    pub(super) fn with_vfs<T>(&self, interface: &str, change: impl FnOnce(&mut Vec<VfLink>) -> T) -> T {
-        let mut links = self.source.vf_links().known().cloned().unwrap();
-        let at = links.iter().position(|link| link.interface == interface).unwrap_or_else(|| {
-            links.push(VfLinks { interface: interface.to_owned(), vfs: Vec::new() });
-            links.len() - 1
-        });
-        let result = change(&mut links[at].vfs);
-        links.retain(|link| !link.vfs.is_empty());
-        self.put(VF_LINKS, &serde_json::to_string(&links).unwrap());
-        result
-    }
-
-    /// What the PF's driver does with a setting.
-    fn set(&self, interface: &str, index: u16, setting: VfSetting) -> io::Result<()> {
-        if self.vf(interface, index).is_none() {
-            return Err(errno(libc::EINVAL));
-        }
-        if let VfSetting::Mac(mac) = setting {
-            let mut inner = self.inner.lock().unwrap();
-            let function = (interface.to_owned(), index);
-            if mac == MacAddress::ZERO {
-                inner.pinned.remove(&function)
-            } else {
-                inner.pinned.insert(function)
-            };
-        }
-        self.with_vfs(interface, |vfs| {
-            let vf = &mut vfs[usize::from(index)];
-            match setting {
-                VfSetting::Mac(mac) => vf.mac = Some(mac.to_string()),
-                VfSetting::Vlan { number, priority } => {
-                    (vf.vlan, vf.vlan_priority) = (Some(number), Some(priority));
-                }
-                VfSetting::Trust(on) => vf.trusted = Some(on),
-                VfSetting::SpoofCheck(on) => vf.spoof_check = Some(on),
-                VfSetting::TxRate { min_mbps: 0, max_mbps } => vf.max_tx_rate_mbps = Some(max_mbps),
-                VfSetting::TxRate { .. } => return Err(errno(libc::EINVAL)),
-                VfSetting::LinkState(_) => return Err(errno(libc::EOPNOTSUPP)),
-            }
-            Ok(())
-        })
     }
 
     fn unbind(&self, address: PciAddress) {

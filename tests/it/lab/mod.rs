@@ -23,8 +23,9 @@
 //!   `("guest.initrd", bytes)` and named `$LAB_IN/guest.initrd` in the script.
 //! - [`Run::image`] reads the scratch image of an NVMe namespace after the run: what a guest really wrote.
 //! - [`Run::json`] parses the document that a `thruway .. --format json` printed into a file of `$LAB_OUT`.
-//! - A boot costs 6 to 10 s and a guest in it about as much again, and one runs at a time: put what can share a boot
+//! - A boot costs 6 to 10 s and a guest in it about as much again, and there is room for few: put what can share a boot
 //!   into one script, and assert on its parts.
+//! - The host has one processor, or one for each NUMA node that [`Options::qemu_arguments`] adds.
 //!
 //! Where the lab cannot run (parts of it are not installed: `thruway rehearse --yes` brings them), a test says SKIP
 //! and passes. With `THRUWAY_TEST_LAB=required`, as `tests/run` sets it, that is a failure.
@@ -44,7 +45,8 @@ mod vfio;
 mod virtio;
 
 use std::path::PathBuf;
-use std::sync::{Mutex, MutexGuard, OnceLock, PoisonError};
+use std::sync::{Condvar, Mutex, OnceLock, PoisonError};
+use std::thread::available_parallelism;
 use std::time::Duration;
 
 use crate::support::{PROGRAM, skip};
@@ -58,11 +60,39 @@ pub(crate) struct Lab {
     assets: Assets,
 }
 
-/// One emulated host at a time: it has as many CPUs as the smallest machine that runs these tests. With fewer for each,
-/// kernels die: QEMU's translator invalidates what it translated from a page *before* the store to that page lands, so that
-/// a processor may go on with code that another one has just patched (static keys), the likelier the longer a processor's
-/// thread is kept from running in between.
-static ONE_AT_A_TIME: Mutex<()> = Mutex::new(());
+/// Processors of emulated hosts that run; there is room for as many as this machine has.
+///
+/// Two translators on one CPU are slow, and deadly for a host with several processors: QEMU's translator invalidates what
+/// it translated from a page *before* the store to that page lands, so that a processor may go on with code that
+/// another one has just patched (static keys), the likelier the longer a processor's thread is kept from running in
+/// between. So a host has one processor unless its test is about several.
+static RUNNING: (Mutex<u32>, Condvar) = (Mutex::new(0), Condvar::new());
+
+/// Room for an emulated host, until it is dropped.
+pub(crate) struct Room {
+    processors: u32,
+}
+
+impl Room {
+    /// Waits until there is room. One host that is larger than the machine runs alone.
+    fn take(processors: u32) -> Self {
+        let room = available_parallelism().map_or(1, |cpus| u32::try_from(cpus.get()).unwrap_or(u32::MAX));
+        let processors = processors.min(room);
+        let (running, ended) = &RUNNING;
+        let running = running.lock().unwrap_or_else(PoisonError::into_inner);
+        let full = |running: &mut u32| *running + processors > room;
+        *ended.wait_while(running, full).unwrap_or_else(PoisonError::into_inner) += processors;
+        Self { processors }
+    }
+}
+
+impl Drop for Room {
+    fn drop(&mut self) {
+        let (running, ended) = &RUNNING;
+        *running.lock().unwrap_or_else(PoisonError::into_inner) -= self.processors;
+        ended.notify_all();
+    }
+}
 
 impl Lab {
     /// The lab, or `None` after saying why it cannot run.
@@ -89,8 +119,11 @@ impl Lab {
 
     /// Like [`Self::run`], with options.
     pub(crate) fn run_with(&self, hardware: &str, options: Options, script: &str) -> Run {
-        let hardware = Hardware::load(hardware).unwrap();
-        let _one = self.alone();
+        let mut hardware = Hardware::load(hardware).unwrap();
+        // Each NUMA node that a test adds names a processor of its own.
+        let nodes = options.qemu_arguments.iter().filter(|argument| argument.starts_with("node,")).count();
+        hardware.cpu.count = u32::try_from(nodes).unwrap().max(1);
+        let _room = self.room(&hardware);
         let host = EmulatedHost::prepare(&hardware, &self.assets, self.options(options)).unwrap();
         Run { outcome: host.run(script).unwrap() }
     }
@@ -107,9 +140,9 @@ impl Lab {
         &self.assets
     }
 
-    /// Keeps other emulated hosts of this test program from starting, for a test that starts one by itself.
-    pub(crate) fn alone(&self) -> MutexGuard<'static, ()> {
-        ONE_AT_A_TIME.lock().unwrap_or_else(PoisonError::into_inner)
+    /// Waits for room for an emulated host, for a test that starts it by itself.
+    pub(crate) fn room(&self, hardware: &Hardware) -> Room {
+        Room::take(hardware.cpu.count)
     }
 
     /// The initial RAM file system of a guest that runs `script` with busybox and powers off.

@@ -5,7 +5,7 @@ use std::io::{BufRead, BufReader};
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
-use thruway::rehearse::{Ending, Options};
+use thruway::rehearse::{Ending, Hardware, Options};
 
 use super::Lab;
 use crate::support::PROGRAM;
@@ -83,7 +83,7 @@ fn runs(pid: i32) -> bool {
 #[test]
 fn killing_the_tool_leaves_no_emulator_behind() {
     let Some(lab) = Lab::open() else { return };
-    let _one = lab.alone();
+    let _room = lab.room(&Hardware::load("no-iommu").unwrap());
     let mut tool = Command::new(PROGRAM)
         .args(["rehearse", "--hardware", "no-iommu", "--", "sh", "-c", "echo up; sleep 600"])
         .stdin(Stdio::null())

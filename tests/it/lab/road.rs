@@ -16,7 +16,7 @@ fn step<'a>(report: &'a Value, name: &str) -> &'a Value {
 #[test]
 fn the_road_with_a_network_function_passes_and_says_so() {
     let Some(lab) = Lab::open() else { return };
-    let _one = lab.alone();
+    let _room = lab.room(&Hardware::load("vtd-igb").unwrap());
 
     let output = std::process::Command::new(PROGRAM)
         .args(["rehearse", "--format", "json", "--timeout", "400"])
@@ -60,7 +60,6 @@ fn the_road_with_a_network_function_passes_and_says_so() {
 #[test]
 fn the_road_with_a_disk_leaves_the_guests_bytes_in_the_image() {
     let Some(lab) = Lab::open() else { return };
-    let _one = lab.alone();
     let road = Road {
         hardware_name: "vtd-igb".to_owned(),
         hardware: Hardware::load("vtd-igb").unwrap(),
@@ -68,6 +67,7 @@ fn the_road_with_a_disk_leaves_the_guests_bytes_in_the_image() {
         // As a file: what root acts on there is a copy of its own.
         profile_text: Some(fs::read_to_string("profiles/nvme.yaml").unwrap()),
     };
+    let _room = lab.room(&road.hardware);
 
     let (report, outcome) = rehearse(&road, lab.assets(), lab.options(Options::default()), |_| {}).unwrap();
 
@@ -80,13 +80,13 @@ fn the_road_with_a_disk_leaves_the_guests_bytes_in_the_image() {
 #[test]
 fn without_an_iommu_the_road_ends_where_it_must_and_gives_everything_back() {
     let Some(lab) = Lab::open() else { return };
-    let _one = lab.alone();
     let road = Road {
         hardware_name: "no-iommu".to_owned(),
         hardware: Hardware::load("no-iommu").unwrap(),
         profile_name: "sriov-nic".to_owned(),
         profile_text: None,
     };
+    let _room = lab.room(&road.hardware);
 
     let (report, _outcome) = rehearse(&road, lab.assets(), lab.options(Options::default()), |_| {}).unwrap();
 

@@ -19,6 +19,7 @@ pub mod scsi;
 pub mod sdt;
 pub(crate) mod spelling;
 pub mod sriov;
+pub mod systemd;
 pub mod units;
 pub mod usb;
 pub mod virtio;

@@ -15,6 +15,8 @@ pub mod process;
 pub mod rlimit;
 pub mod scatter;
 pub mod signal;
+pub mod system_file;
 pub mod tap;
 pub mod terminal;
+pub mod tool;
 pub mod vfio;

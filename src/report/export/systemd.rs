@@ -1,6 +1,7 @@
 //! A machine as a service of systemd, which runs it with thruway itself (systemd.service(5)).
 
 use super::ExportError;
+use crate::spec::systemd::quoted;
 use crate::vmm::config::{MachineConfig, OnReboot};
 
 /// How thruway is called for a profile.
@@ -46,7 +47,7 @@ pub fn export(config: &MachineConfig, call: Call<'_>) -> Result<String, ExportEr
     ))
 }
 
-/// A word of a command line in a unit: quoted as C is, with specifiers and variables taken literally.
+/// A word of a command line in a unit.
 fn word(text: &str) -> Result<String, ExportError> {
     if text.contains(char::is_control) {
         return Err(ExportError::Unsayable {
@@ -55,10 +56,5 @@ fn word(text: &str) -> Result<String, ExportError> {
             reason: "a unit holds no control characters",
         });
     }
-    let literal = text.replace('%', "%%").replace('$', "$$");
-    let is_plain = |c: char| c.is_ascii_alphanumeric() || "/-_.%$:+@=".contains(c);
-    if !literal.is_empty() && literal.chars().all(is_plain) {
-        return Ok(literal);
-    }
-    Ok(format!("\"{}\"", literal.replace('\\', "\\\\").replace('"', "\\\"")))
+    Ok(quoted(text))
 }

@@ -4,6 +4,7 @@
 //! `check`, whether a change is safe is for `setup::guard`. What the *kernel's own* rules say (a group is viable, a
 //! selector names this function) is a fact and lives here.
 
+pub mod boot;
 pub mod cpu;
 pub mod diff;
 pub mod fact;

@@ -215,6 +215,21 @@ fn is_virtual(device: &PciDevice) -> bool {
     device.physical_function != Fact::NotPresent
 }
 
+/// The path of bridges to the function at `address`: the name that a renumbering of buses leaves as it is. None for what is
+/// not there, or is a virtual function.
+#[must_use]
+pub fn path_of(facts: &HostFacts, address: PciAddress) -> Option<PciPath> {
+    let functions = facts.pci.functions();
+    let mut above: Vec<_> =
+        Hierarchy::of(functions).above(address).into_iter().map(|bridge| bridge.address).collect();
+    above.insert(0, address);
+    let root = above.pop()?;
+    let below = above.into_iter().rev().map(|address| (address.device, address.function)).collect();
+    let path = PciPath { root, below };
+    let (found, _) = by_path(functions, &path);
+    matches!(found.as_slice(), [one] if one.address == address && !is_virtual(one)).then_some(path)
+}
+
 fn by_path<'a>(functions: &'a [PciDevice], path: &PciPath) -> Found<'a> {
     let hierarchy = Hierarchy::of(functions);
     let mut here = functions.iter().find(|device| device.address == path.root);

@@ -1,6 +1,6 @@
 //! `thruway apply`: make the host what a profile says.
 
-use crate::cli::change::{ChangeArgs, carry_out};
+use crate::cli::change::{ChangeArgs, PersistArgs, carry_out};
 use crate::cli::{CliResult, Context};
 use crate::profile::{Purpose, load};
 use crate::setup::plan::plan;
@@ -12,19 +12,24 @@ Examples:
   thruway apply sriov-nic            after a look at the plan and a yes
   thruway apply my.yaml --yes        without asking
   thruway apply my.yaml --dry-run    as thruway plan
+  thruway apply my.yaml --persist    now and at every boot
 
 Every change is written down before it is made. If one fails, all are taken back: exit code 4, or 5 with a list if
-something is left. thruway undo puts back what was so before.")]
+something is left. thruway undo puts back what was so before; of what was persisted, at any later boot, too.")]
 pub(crate) struct Args {
     /// A profile: a built-in name or a YAML file
     #[arg(value_name = "PROFILE")]
     profile: String,
+    #[command(flatten)]
+    persist: PersistArgs,
     #[command(flatten)]
     change: ChangeArgs,
 }
 
 /// Applies.
 pub(crate) fn run(args: &Args, context: &Context) -> CliResult {
-    let goal = load(&args.profile, Purpose::Act)?.profile.host;
-    carry_out(&|facts, consents| plan(facts, &goal, consents), &args.change, context)
+    let profile = load(&args.profile, Purpose::Act)?.profile;
+    let goal = profile.host;
+    let for_good = args.persist.of(|| profile.name, &goal);
+    carry_out(&|facts, consents| plan(facts, &goal, consents), for_good.as_ref(), &args.change, context)
 }

@@ -1,6 +1,6 @@
 //! `thruway bind` and `thruway unbind`: give functions to a driver, and back to the one that the kernel chooses.
 
-use crate::cli::change::{ChangeArgs, carry_out};
+use crate::cli::change::{ChangeArgs, PersistArgs, carry_out, file_name};
 use crate::cli::{CliResult, Context};
 use crate::host::select::Selector;
 use crate::setup::goal::{DeviceGoal, Goal};
@@ -14,6 +14,7 @@ Examples:
   thruway bind 02:00 --yes                          a whole card
   thruway bind 01:00.0/vf0                          the first virtual function of a NIC
   thruway bind 8086:10c9                            by vendor and device, if only one has them
+  thruway bind 0000:02:00.0 --persist               now and at every boot
   thruway bind 01:00.0 --allow 01:00.1 --dry-run    what consent would change
 
 What is in use is refused (exit code 6), and what may be missed needs --allow. thruway undo takes it back.")]
@@ -25,6 +26,8 @@ pub(crate) struct Args {
     /// Driver to bind them to
     #[arg(long, value_name = "NAME", default_value = "vfio-pci")]
     driver: String,
+    #[command(flatten)]
+    persist: PersistArgs,
     #[command(flatten)]
     change: ChangeArgs,
 }
@@ -51,10 +54,11 @@ pub(crate) fn run(args: &Args, context: &Context) -> CliResult {
         .iter()
         .map(|select| DeviceGoal { select: select.clone(), driver: args.driver.clone() });
     let goal = Goal { devices: devices.collect(), ..Goal::default() };
-    carry_out(&|facts, consents| plan(facts, &goal, consents), &args.change, context)
+    let for_good = args.persist.of(|| file_name("bind", &args.functions), &goal);
+    carry_out(&|facts, consents| plan(facts, &goal, consents), for_good.as_ref(), &args.change, context)
 }
 
 /// Gives back.
 pub(crate) fn run_unbind(args: &UnbindArgs, context: &Context) -> CliResult {
-    carry_out(&|facts, consents| release(facts, &args.functions, consents), &args.change, context)
+    carry_out(&|facts, consents| release(facts, &args.functions, consents), None, &args.change, context)
 }

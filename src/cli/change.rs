@@ -1,7 +1,6 @@
 //! What the commands that change the host have in common: plan, show, ask, lock, look again, carry out, tell.
 
 use std::collections::BTreeSet;
-use std::path::Path;
 use std::time::Duration;
 
 use serde::Serialize;
@@ -10,18 +9,24 @@ use crate::cli::confirm::ConsentArgs;
 use crate::cli::format::{Format, FormatArgs, document};
 use crate::cli::{CliResult, Context, Exit, Failure, OrExit, confirmation, source};
 use crate::host::HostFacts;
+use crate::host::boot::Boot;
 use crate::host::fact::Fact;
+use crate::host::select::Selector;
 use crate::host::source::{LiveSource, Source};
 use crate::report::{style::Tone, style::clean, table, view};
+use crate::setup::action::Action;
 use crate::setup::apply::{ApplyError, Event, Executor, Left, StepError};
 use crate::setup::confirm::boot_time_s;
 use crate::setup::control::LiveControl;
+use crate::setup::goal::Goal;
 use crate::setup::guard::{Consents, Objection};
-use crate::setup::journal::{Journal, JournalError, LOCK_PATIENCE, Lock, RUN_DIR};
-use crate::setup::plan::{Plan, PlanError};
+use crate::setup::journal::{Home, Journal, JournalError, LOCK_PATIENCE, Lock, StepState, Transaction};
+use crate::setup::persist::Persistence;
+use crate::setup::plan::{Plan, PlanError, plan_for_good};
 use crate::setup::session;
 use crate::spec::pci::PciAddress;
 use crate::sys::signal::TerminationSignals;
+use crate::sys::system_file::check_trusted;
 
 /// Options of every command that changes the host by a plan.
 #[derive(Debug, Clone, clap::Args)]
@@ -61,6 +66,71 @@ fn is_remote() -> bool {
         || session::came_over_network(&LiveSource, std::process::id())
 }
 
+/// The option `--persist`.
+#[derive(Debug, Clone, Copy, clap::Args)]
+pub(crate) struct PersistArgs {
+    /// Make it so at every boot, too: by files below /etc that thruway undo removes. thruway.skip=1 on the kernel's
+    /// command line switches them off for one boot
+    #[arg(long)]
+    persist: bool,
+}
+
+impl PersistArgs {
+    /// `goal` under the name of `name`, if it is to be persisted.
+    pub(crate) fn of<'a>(self, name: impl FnOnce() -> String, goal: &'a Goal) -> Option<ForGood<'a>> {
+        self.persist.then(|| ForGood { name: name(), goal })
+    }
+}
+
+/// A goal that is to be so at every boot.
+#[derive(Debug, Clone)]
+pub(crate) struct ForGood<'a> {
+    name: String,
+    goal: &'a Goal,
+}
+
+impl ForGood<'_> {
+    /// The plan, now and for every boot.
+    fn plan(&self, facts: &HostFacts, consents: &Consents) -> Result<Plan, PlanError> {
+        let program = std::env::current_exe()
+            .map_err(|error| error.to_string())
+            .and_then(|path| check_trusted(&path).map_err(|error| error.to_string()))
+            .and_then(|path| {
+                path.into_os_string().into_string().map_err(|_| "its path is not text".to_owned())
+            })
+            .map_err(|why| {
+                format!("{why} (install it for all first, for example as /usr/local/bin/thruway)")
+            });
+        let control = LiveControl::new(Box::new(LiveSource));
+        // What a program was to make of files that are as they should be may not have been made.
+        let is_whole = Journal::open(&Home::system()).is_ok_and(|journal| {
+            journal
+                .is_none_or(|journal| journal.transactions().is_ok_and(|all| !all.iter().any(is_half_made)))
+        });
+        let is_so =
+            |action: &Action| is_whole && action.observe(&control).is_ok_and(|change| change.is_already_so());
+        let wanted = Persistence {
+            name: &self.name,
+            goal: self.goal,
+            program: program.as_deref().map_err(String::as_str),
+        };
+        plan_for_good(facts, &Boot::collect(&LiveSource), consents, &wanted, &is_so)
+    }
+}
+
+fn is_half_made(transaction: &Transaction) -> bool {
+    transaction.open_steps().any(|step| step.state != StepState::Done && step.change.outlives_boot())
+}
+
+/// Part of the name of a file for what a command concerns: `bind-0000-02-00.0`.
+pub(crate) fn file_name(verb: &str, what: &[Selector]) -> String {
+    let text =
+        what.iter().fold(verb.to_owned(), |text, selector| format!("{text}-{selector}")).to_lowercase();
+    let plain = |c: char| c.is_ascii_alphanumeric() || c == '.';
+    let words: Vec<_> = text.split(|c: char| !plain(c)).filter(|word| !word.is_empty()).collect();
+    words.join("-").chars().take(64).collect()
+}
+
 /// Makes a plan from what is so.
 pub(crate) type Planner<'a> = &'a dyn Fn(&HostFacts, &Consents) -> Result<Plan, PlanError>;
 
@@ -88,8 +158,14 @@ struct RefusedDocument<'a> {
 }
 
 /// Shows what `make` plans; nothing is changed.
-pub(crate) fn show(make: Planner<'_>, allow: &AllowArgs, format: FormatArgs, context: &Context) -> CliResult {
-    let plan = planned(make, &allow.consents(), format, context)?;
+pub(crate) fn show(
+    make: Planner<'_>,
+    for_good: Option<&ForGood<'_>>,
+    allow: &AllowArgs,
+    format: FormatArgs,
+    context: &Context,
+) -> CliResult {
+    let plan = planned(make, for_good, &allow.consents(), format, context)?;
     let changes = plan.steps.len();
     let text = document(format.format, "thruway.plan", 1, &PlanDocument { changes, plan: &plan })?;
     context.print(text.unwrap_or_else(|| view::plan::render(&plan, table::terminal_width())))?;
@@ -97,13 +173,18 @@ pub(crate) fn show(make: Planner<'_>, allow: &AllowArgs, format: FormatArgs, con
 }
 
 /// Carries out what `make` plans, after the user agreed.
-pub(crate) fn carry_out(make: Planner<'_>, args: &ChangeArgs, context: &Context) -> CliResult {
+pub(crate) fn carry_out(
+    make: Planner<'_>,
+    for_good: Option<&ForGood<'_>>,
+    args: &ChangeArgs,
+    context: &Context,
+) -> CliResult {
     if args.dry_run {
-        return show(make, &args.allow, args.format, context);
+        return show(make, for_good, &args.allow, args.format, context);
     }
     require_root()?;
     let consents = args.allow.consents();
-    let shown = planned(make, &consents, args.format, context)?;
+    let shown = planned(make, for_good, &consents, args.format, context)?;
     if !shown.is_empty() {
         context.note(view::plan::render(&shown, table::terminal_width()).trim_end());
         args.consent.require("Do this?")?;
@@ -112,7 +193,7 @@ pub(crate) fn carry_out(make: Planner<'_>, args: &ChangeArgs, context: &Context)
     // From here on a signal ends the work between two steps, with everything taken back.
     let signals = TerminationSignals::new().or_exit(Exit::Host)?;
     // Under the lock things may be different: another thruway may have been at work until now.
-    let plan = planned(make, &consents, args.format, context)?;
+    let plan = planned(make, for_good, &consents, args.format, context)?;
     if plan != shown && !plan.is_empty() && !args.consent.yes {
         return Err(Failure::new(
             Exit::SetupFailed,
@@ -164,7 +245,7 @@ pub(crate) fn carry_out(make: Planner<'_>, args: &ChangeArgs, context: &Context)
         }
         Err(error) => {
             tell_left(error.left(), context);
-            Err(failure(error))
+            Err(apply_failure(error))
         }
     }
 }
@@ -196,12 +277,17 @@ pub(crate) fn require_root() -> Result<(), Failure> {
 
 fn planned(
     make: Planner<'_>,
+    for_good: Option<&ForGood<'_>>,
     consents: &Consents,
     format: FormatArgs,
     context: &Context,
 ) -> Result<Plan, Failure> {
     let facts = source::live(context);
-    make(&facts, consents).map_err(|error| match error {
+    let plan = match for_good {
+        Some(for_good) => for_good.plan(&facts, consents),
+        None => make(&facts, consents),
+    };
+    plan.map_err(|error| match error {
         PlanError::Refused(refused) => {
             let document =
                 document(format.format, "thruway.refused", 1, &RefusedDocument { refused: &refused });
@@ -222,8 +308,12 @@ pub(crate) fn plan_failure(error: PlanError) -> Failure {
     let exit = match &error {
         PlanError::Refused(_) => Exit::Refused,
         PlanError::Invalid(_) => Exit::Usage,
-        PlanError::Select(_) | PlanError::Impossible { .. } => Exit::Host,
+        PlanError::Select(_) | PlanError::Impossible { .. } | PlanError::Unpersistable { .. } => Exit::Host,
     };
+    if let PlanError::Unpersistable { by_hand, .. } = &error {
+        let text = format!("{error}; nothing was changed. What would do it:\n\n{by_hand}");
+        return Failure::report(exit, text);
+    }
     Failure::new(exit, error)
 }
 
@@ -234,6 +324,7 @@ pub(crate) struct Workplace {
     lock: Lock,
     boot_id: String,
     confirm_by_boot_s: Option<u64>,
+    restores: Option<String>,
 }
 
 impl Workplace {
@@ -244,7 +335,7 @@ impl Workplace {
 
     /// Like [`Self::open`], and waits at most `patience` for somebody else to finish.
     pub(crate) fn open_after(patience: Duration, context: &Context) -> Result<Self, Failure> {
-        let journal = Journal::open_or_create(Path::new(RUN_DIR)).map_err(journal_failure)?;
+        let journal = Journal::open_or_create(&Home::system()).map_err(journal_failure)?;
         let waiting = |holder: &str| {
             context.note(format!(
                 "Another thruway is changing this host ({}); waiting up to {} s for it",
@@ -254,7 +345,17 @@ impl Workplace {
         };
         let lock = journal.lock(patience, waiting).map_err(journal_failure)?;
         let control = LiveControl::new(Box::new(LiveSource));
-        Ok(Self { control, journal, lock, boot_id: boot_id()?, confirm_by_boot_s: None })
+        Ok(Self { control, journal, lock, boot_id: boot_id()?, confirm_by_boot_s: None, restores: None })
+    }
+
+    /// What is done is done for the sake of the persisted goal in the file at `path`.
+    pub(crate) fn for_persisted(&mut self, path: String) {
+        self.restores = Some(path);
+    }
+
+    /// The live host.
+    pub(crate) fn control(&self) -> &LiveControl {
+        &self.control
     }
 
     /// Where changes are written down.
@@ -279,6 +380,7 @@ impl Workplace {
             lock: &self.lock,
             boot_id: &self.boot_id,
             confirm_by_boot_s: self.confirm_by_boot_s,
+            restores: self.restores.as_deref(),
             interrupted,
             observer,
         }
@@ -286,10 +388,9 @@ impl Workplace {
 
     /// A transaction that did not end well does not keep anybody from working; it should not be forgotten either.
     fn mention_unfinished(&self, context: &Context) -> Result<(), Failure> {
-        use crate::setup::journal::StepState;
         for transaction in self.journal.transactions().map_err(journal_failure)? {
             let unfinished = transaction.open_steps().any(|step| step.state != StepState::Done);
-            if transaction.header.boot_id == self.boot_id && unfinished {
+            if transaction.counts_in(&self.boot_id) && unfinished {
                 let id = transaction.header.id;
                 context.note(format!(
                     "Transaction {id} did not end well: see thruway status, thruway undo {id}"
@@ -314,7 +415,7 @@ pub(crate) fn journal_failure(error: JournalError) -> Failure {
     Failure::new(exit, error)
 }
 
-fn failure(error: ApplyError) -> Failure {
+pub(crate) fn apply_failure(error: ApplyError) -> Failure {
     let exit = match &error {
         error if !error.left().is_empty() => Exit::SetupStuck,
         ApplyError::Interrupted { .. } => Exit::Interrupted,

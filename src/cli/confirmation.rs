@@ -1,7 +1,6 @@
 //! `thruway confirm`: keep what was applied with `--confirm-within`; and the process that takes it back otherwise.
 
 use std::io::Write;
-use std::path::Path;
 use std::process::{Command, Stdio};
 use std::time::Duration;
 
@@ -14,7 +13,7 @@ use crate::cli::change::{Workplace, boot_id, count, journal_failure, require_roo
 use crate::cli::format::{FormatArgs, document};
 use crate::cli::{CliResult, Context, Exit, Failure, OrExit};
 use crate::setup::confirm::{awaited, boot_time_s, confirm};
-use crate::setup::journal::{Journal, RUN_DIR};
+use crate::setup::journal::{Home, Journal};
 use crate::setup::undo::{OnDrift, Which};
 
 /// Arguments of `thruway confirm`.
@@ -44,7 +43,7 @@ pub(crate) fn run(args: &Args, context: &Context) -> CliResult {
     if let Some(deadline) = args.watch {
         return watch(deadline, context).inspect_err(say_in_the_kernels_log);
     }
-    let transactions = match Journal::open(Path::new(RUN_DIR)).map_err(journal_failure)? {
+    let transactions = match Journal::open(&Home::system()).map_err(journal_failure)? {
         Some(_) => {
             let workplace = Workplace::open(context)?;
             confirm(workplace.journal(), workplace.lock(), &boot_id()?).map_err(journal_failure)?

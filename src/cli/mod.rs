@@ -30,6 +30,7 @@ pub mod exit;
 
 mod apply;
 mod bind;
+mod boot;
 mod capture;
 mod change;
 pub(crate) mod confirm;
@@ -130,6 +131,8 @@ enum Command {
     Apply(apply::Args),
     /// Keep what was applied with --confirm-within
     Confirm(confirmation::Args),
+    /// Make so in this boot what was persisted; the units that --persist writes run it
+    Boot(boot::Args),
     /// Put back what was so before
     Undo(undo::Args),
     /// Show what is applied, and whether it is still so
@@ -163,6 +166,7 @@ impl Command {
             Self::Plan(args) => plan::run(args, context),
             Self::Apply(args) => apply::run(args, context),
             Self::Confirm(args) => confirmation::run(args, context),
+            Self::Boot(args) => boot::run(args, context),
             Self::Undo(args) => undo::run(args, context),
             Self::Status(args) => status::run(args, context),
             Self::Verify(args) => verify::run(args, context),

@@ -1,6 +1,6 @@
 //! `thruway plan`: what `apply` would change on this host.
 
-use crate::cli::change::{AllowArgs, show};
+use crate::cli::change::{AllowArgs, PersistArgs, show};
 use crate::cli::format::FormatArgs;
 use crate::cli::{CliResult, Context};
 use crate::profile::{Purpose, load};
@@ -20,6 +20,8 @@ pub(crate) struct Args {
     #[arg(value_name = "PROFILE")]
     profile: String,
     #[command(flatten)]
+    persist: PersistArgs,
+    #[command(flatten)]
     allow: AllowArgs,
     #[command(flatten)]
     format: FormatArgs,
@@ -27,6 +29,14 @@ pub(crate) struct Args {
 
 /// Plans and shows.
 pub(crate) fn run(args: &Args, context: &Context) -> CliResult {
-    let goal = load(&args.profile, Purpose::Look)?.profile.host;
-    show(&|facts, consents| plan(facts, &goal, consents), &args.allow, args.format, context)
+    let profile = load(&args.profile, Purpose::Look)?.profile;
+    let goal = profile.host;
+    let for_good = args.persist.of(|| profile.name, &goal);
+    show(
+        &|facts, consents| plan(facts, &goal, consents),
+        for_good.as_ref(),
+        &args.allow,
+        args.format,
+        context,
+    )
 }

@@ -1,14 +1,12 @@
 //! `thruway status`: what is applied, by which transaction, and whether it is still so.
 
-use std::path::Path;
-
 use crate::cli::change::{boot_id, journal_failure};
 use crate::cli::format::{FormatArgs, document};
 use crate::cli::{CliResult, Context, Exit, Failure};
 use crate::host::source::LiveSource;
 use crate::report::{table, view};
 use crate::setup::control::LiveControl;
-use crate::setup::journal::{Journal, RUN_DIR};
+use crate::setup::journal::{Home, Journal};
 use crate::setup::status::{Status, status};
 
 /// Arguments of `thruway status`.
@@ -34,7 +32,7 @@ pub(crate) fn run(args: &Args, context: &Context) -> CliResult {
 
 /// What the journal and this host say together.
 pub(crate) fn read() -> Result<Status, Failure> {
-    let Some(journal) = Journal::open(Path::new(RUN_DIR)).map_err(journal_failure)? else {
+    let Some(journal) = Journal::open(&Home::system()).map_err(journal_failure)? else {
         return Ok(Status::default());
     };
     let control = LiveControl::new(Box::new(LiveSource));

@@ -1,7 +1,5 @@
 //! `thruway undo`: put back what was so before.
 
-use std::path::Path;
-
 use serde::Serialize;
 
 use crate::cli::change::{
@@ -11,7 +9,7 @@ use crate::cli::confirm::ConsentArgs;
 use crate::cli::format::{FormatArgs, document};
 use crate::cli::{CliResult, Context, Exit, Failure, OrExit};
 use crate::report::{table, view};
-use crate::setup::journal::{Journal, RUN_DIR, Transaction};
+use crate::setup::journal::{Home, Journal, Transaction};
 use crate::setup::undo::{OnDrift, UndoError, Which, choose};
 use crate::sys::signal::TerminationSignals;
 
@@ -21,15 +19,16 @@ use crate::sys::signal::TerminationSignals;
 Examples:
   thruway undo              the last transaction
   thruway undo 3            transaction 3, if nothing builds on it
-  thruway undo --all        everything of this boot, newest first
+  thruway undo --all        everything, newest first
 
 What somebody else changed since is not overwritten (exit code 6) unless you say --accept-drift. An undo that was
-interrupted is run again. Changes end with the boot by themselves.")]
+interrupted is run again. Changes end with the boot by themselves, but for those that were persisted: of these the files
+go, and what the boot made so for their sake.")]
 pub(crate) struct Args {
     /// Number of the transaction; thruway status lists them
     #[arg(value_name = "ID", conflicts_with = "all")]
     id: Option<u32>,
-    /// Everything of this boot, newest first
+    /// Everything, newest first
     #[arg(long)]
     all: bool,
     /// Put back what was so before us, whatever somebody else made of it since
@@ -59,7 +58,7 @@ pub(crate) fn run(args: &Args, context: &Context) -> CliResult {
         None if args.all => Which::All,
         None => Which::Latest,
     };
-    let shown = match Journal::open(Path::new(RUN_DIR)).map_err(journal_failure)? {
+    let shown = match Journal::open(&Home::system()).map_err(journal_failure)? {
         Some(journal) => choose(&journal, &boot_id()?, which).map_err(failure)?,
         None => match which {
             Which::Id(id) => return Err(failure(UndoError::NoSuch(id))),
@@ -92,7 +91,7 @@ pub(crate) fn run(args: &Args, context: &Context) -> CliResult {
 fn print(transactions: &[Transaction], format: FormatArgs, context: &Context) -> CliResult {
     if is_table(format) {
         context.print(match transactions {
-            [] => "Nothing to undo in this boot".to_owned(),
+            [] => "Nothing to undo".to_owned(),
             some => view::journal::render_undo(some, table::terminal_width()),
         })?;
     } else {

@@ -1,6 +1,6 @@
 //! `thruway vf`: create and destroy virtual functions.
 
-use crate::cli::change::{ChangeArgs, carry_out};
+use crate::cli::change::{ChangeArgs, PersistArgs, carry_out, file_name};
 use crate::cli::{CliResult, Context};
 use crate::host::select::Selector;
 use crate::setup::goal::{Goal, SriovGoal};
@@ -30,6 +30,8 @@ A profile creates VFs and binds them in one step: see thruway profile show sriov
         #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..))]
         count: u16,
         #[command(flatten)]
+        persist: PersistArgs,
+        #[command(flatten)]
         change: ChangeArgs,
     },
     /// Destroy all virtual functions of a physical function
@@ -44,11 +46,13 @@ A profile creates VFs and binds them in one step: see thruway profile show sriov
 
 /// Creates or destroys.
 pub(crate) fn run(args: &Args, context: &Context) -> CliResult {
-    let (pf, count, change) = match &args.what {
-        What::Create { pf, count, change } => (pf.clone(), *count, change),
-        What::Destroy { pf, change } => (pf.clone(), 0, change),
+    let (pf, count, persist, change) = match &args.what {
+        What::Create { pf, count, persist, change } => (pf.clone(), *count, Some(persist), change),
+        What::Destroy { pf, change } => (pf.clone(), 0, None, change),
     };
+    let name = file_name("vf", std::slice::from_ref(&pf));
     let sriov = SriovGoal { pf, count, autoprobe: None, vfs: Vec::new() };
     let goal = Goal { sriov: vec![sriov], ..Goal::default() };
-    carry_out(&|facts, consents| plan(facts, &goal, consents), change, context)
+    let for_good = persist.and_then(|persist| persist.of(|| name, &goal));
+    carry_out(&|facts, consents| plan(facts, &goal, consents), for_good.as_ref(), change, context)
 }

@@ -8,7 +8,7 @@ use super::action::bind_driver::is_vfio;
 use super::action::{Action, ActionError, Change, Footprint, Standing};
 use super::control::Control;
 use super::guard::{Consents, Guard, Objection};
-use super::journal::{Journal, JournalError, Lock, Record, Writer};
+use super::journal::{About, Journal, JournalError, KnownDevice, Lifetime, Lock, Record, StepState, Writer};
 use super::plan::{Plan, Step};
 use crate::host;
 use crate::host::fact::Fact;
@@ -27,6 +27,8 @@ pub struct Executor<'a> {
     pub boot_id: &'a str,
     /// Until when what is applied waits for confirmation, in seconds of the boot.
     pub confirm_by_boot_s: Option<u64>,
+    /// The persisted file for whose sake the host is changed, at a boot.
+    pub restores: Option<&'a str>,
     /// Whether the user wants to stop; asked between steps.
     pub interrupted: &'a dyn Fn() -> bool,
     /// Told what happens.
@@ -163,17 +165,26 @@ impl Executor<'_> {
     pub fn apply(&self, plan: &Plan, consents: &Consents, argv: &[String]) -> Result<Applied, ApplyError> {
         let mut begun = Vec::new();
         let mut writer = None;
+        let lasts = plan.steps.iter().any(|step| step.action.outlives_boot());
+        let about = About {
+            argv,
+            lifetime: if lasts { Lifetime::Lasting } else { Lifetime::Boot },
+            restores: self.restores,
+        };
+        let unfinished = if lasts { self.unfinished()? } else { Vec::new() };
         for (number, step) in (0..).zip(&plan.steps) {
             if (self.interrupted)() {
                 return Err(ApplyError::Interrupted { left: self.roll_back(begun, writer.as_mut()) });
             }
             let mut pending = None;
-            let result = self.step(number, step, plan, consents, |change| {
+            let result = self.step(number, step, (plan, consents, &unfinished), |change| {
                 let writer = match &mut writer {
                     Some(writer) => writer,
-                    none => none.insert(self.begin(argv)?),
+                    none => none.insert(self.begin(&about)?),
                 };
-                writer.record(&Record::Intent { step: number, change: change.clone() })?;
+                let device = step.ids.zip(step.action.function());
+                let device = device.map(|(ids, address)| KnownDevice { address, ids });
+                writer.record(&Record::Intent { step: number, change: change.clone(), device })?;
                 begun.push(Begun { step: number, change: change.clone(), pending: None });
                 (self.observer)(Event::Begins(&step.text));
                 Ok(())
@@ -209,8 +220,17 @@ impl Executor<'_> {
         Ok(Applied { transaction: writer.map(|writer| writer.id()), steps })
     }
 
-    fn begin(&self, argv: &[String]) -> Result<Writer, JournalError> {
-        let mut writer = self.journal.begin(self.lock, self.boot_id, argv)?;
+    /// The things of lasting changes that were begun and neither ended nor taken back: what a program was to make of them may
+    /// not be made.
+    fn unfinished(&self) -> Result<Vec<Footprint>, JournalError> {
+        let transactions = self.journal.transactions()?;
+        let steps = transactions.iter().flat_map(|transaction| transaction.open_steps());
+        let unfinished = steps.filter(|step| step.state != StepState::Done && step.change.outlives_boot());
+        Ok(unfinished.map(|step| step.change.footprint()).collect())
+    }
+
+    fn begin(&self, about: &About<'_>) -> Result<Writer, JournalError> {
+        let mut writer = self.journal.begin(self.lock, self.boot_id, about)?;
         if let Some(confirm_by_boot_s) = self.confirm_by_boot_s {
             writer.record(&Record::Awaits { confirm_by_boot_s })?;
         }
@@ -222,14 +242,15 @@ impl Executor<'_> {
         &self,
         number: u32,
         step: &Step,
-        plan: &Plan,
-        consents: &Consents,
+        (plan, consents, unfinished): (&Plan, &Consents, &[Footprint]),
         intend: impl FnOnce(&Change) -> Result<(), JournalError>,
     ) -> Result<bool, StepError> {
         tracing::debug!(number, step = step.text, "step");
         let change = step.action.observe(self.control)?;
         self.is_the_planned_device(step)?;
-        if change.is_already_so() {
+        let footprint = change.footprint();
+        let is_unfinished = unfinished.iter().any(|other| other.touches(&footprint));
+        if change.is_already_so() && !(is_unfinished && change.outlives_boot()) {
             (self.observer)(Event::AlreadySo(&step.text));
             return Ok(false);
         }
@@ -242,18 +263,25 @@ impl Executor<'_> {
 
     fn is_the_planned_device(&self, step: &Step) -> Result<(), StepError> {
         let (Some(planned), Some(address)) = (step.ids, step.action.function()) else { return Ok(()) };
+        match self.ids_at(address) {
+            Some(found) if found != planned => {
+                let text = |(vendor, device): (u16, u16)| format!("{vendor:04x}:{device:04x}");
+                Err(StepError::Replaced { address, planned: text(planned), found: text(found) })
+            }
+            _ => Ok(()),
+        }
+    }
+
+    /// Vendor and device ID of the function at `address`, if they can be read.
+    pub(super) fn ids_at(&self, address: PciAddress) -> Option<(u16, u16)> {
         let id = |attribute: &str| {
             let path = format!("/sys/bus/pci/devices/{address}/{attribute}");
             let text = self.control.source().text(&path);
             text.parse(&path, |text| u16::from_str_radix(text.trim().trim_start_matches("0x"), 16))
         };
         match (id("vendor"), id("device")) {
-            (Fact::Known(vendor), Fact::Known(device)) if (vendor, device) != planned => {
-                let text = |(vendor, device): (u16, u16)| format!("{vendor:04x}:{device:04x}");
-                let (planned, found) = (text(planned), text((vendor, device)));
-                Err(StepError::Replaced { address, planned, found })
-            }
-            _ => Ok(()),
+            (Fact::Known(vendor), Fact::Known(device)) => Some((vendor, device)),
+            _ => None,
         }
     }
 

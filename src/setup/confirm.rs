@@ -18,16 +18,14 @@ pub fn boot_time_s() -> io::Result<u64> {
     Ok(u64::try_from(time.tv_sec()).unwrap_or_default())
 }
 
-/// The transactions of boot `boot_id` that wait for confirmation, oldest first.
+/// The transactions that count in boot `boot_id` and wait for confirmation, oldest first.
 ///
 /// # Errors
 /// [`JournalError`].
 pub fn awaited(journal: &Journal, boot_id: &str) -> Result<Vec<Transaction>, JournalError> {
     let mut transactions = journal.transactions()?;
     transactions.retain(|transaction| {
-        transaction.header.boot_id == boot_id
-            && transaction.is_open()
-            && transaction.confirm_by_boot_s.is_some()
+        transaction.counts_in(boot_id) && transaction.is_open() && transaction.confirm_by_boot_s.is_some()
     });
     Ok(transactions)
 }
@@ -49,12 +47,12 @@ pub fn confirm(journal: &Journal, lock: &Lock, boot_id: &str) -> Result<Vec<u32>
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::setup::journal::LOCK_PATIENCE;
+    use crate::setup::journal::{About, Home, LOCK_PATIENCE};
 
     #[test]
     fn what_was_confirmed_waits_no_more() {
         let directory = tempfile::tempdir().unwrap();
-        let journal = Journal::open_or_create(&directory.path().join("journal")).unwrap();
+        let journal = Journal::open_or_create(&Home::under(directory.path())).unwrap();
         let lock = journal.lock(LOCK_PATIENCE, |_| {}).unwrap();
         let change = serde_json::from_value(serde_json::json!({
             "action": "vf_autoprobe",
@@ -63,11 +61,11 @@ mod tests {
         }));
         let change: crate::setup::action::Change = change.unwrap();
         for confirm_by_boot_s in [None, Some(100), Some(200)] {
-            let mut writer = journal.begin(&lock, "boot", &[]).unwrap();
+            let mut writer = journal.begin(&lock, "boot", &About::of(&[])).unwrap();
             if let Some(confirm_by_boot_s) = confirm_by_boot_s {
                 writer.record(&Record::Awaits { confirm_by_boot_s }).unwrap();
             }
-            writer.record(&Record::Intent { step: 0, change: change.clone() }).unwrap();
+            writer.record(&Record::Intent { step: 0, change: change.clone(), device: None }).unwrap();
         }
         journal.resume(&lock, 3).unwrap().record(&Record::Undone { step: 0 }).unwrap();
 

@@ -11,6 +11,8 @@ use std::time::{Duration, Instant};
 use crate::host::source::Source;
 use crate::sys::child::{self, ChildError};
 use crate::sys::netlink;
+use crate::sys::system_file::{SystemFile, SystemFileError, SystemTree};
+use crate::sys::tool::{self, ToolError};
 
 pub use crate::sys::netlink::VfSetting;
 
@@ -80,6 +82,24 @@ pub enum ControlError {
         #[source]
         source: io::Error,
     },
+    /// A file of the system's configuration could not be read, written or removed.
+    #[error("cannot change {path}")]
+    File {
+        /// The file.
+        path: String,
+        /// Why not.
+        #[source]
+        source: SystemFileError,
+    },
+    /// A program of the system failed.
+    #[error("`{command}` failed")]
+    Tool {
+        /// What was run.
+        command: String,
+        /// How it failed.
+        #[source]
+        source: ToolError,
+    },
     /// A kernel module could not be loaded.
     #[error("cannot load kernel module {module}: {reason}")]
     Module {
@@ -100,6 +120,12 @@ impl ControlError {
         } else {
             Self::Vf { interface, index, setting, source }
         }
+    }
+
+    /// The error of a file that could not be read or changed.
+    pub(super) fn of_file(path: &str) -> impl FnOnce(SystemFileError) -> Self {
+        let path = path.to_owned();
+        move |source| Self::File { path, source }
     }
 
     /// Whether the kernel may still carry out what was asked.
@@ -148,6 +174,33 @@ pub trait Control: Send + Sync {
     /// [`ControlError::Module`].
     fn load_module(&self, module: &str) -> Result<(), ControlError>;
 
+    /// How files of the system's configuration are read.
+    fn files(&self) -> &SystemTree;
+
+    /// Puts `content` at `path`, in place of what is there.
+    ///
+    /// # Errors
+    /// [`ControlError::File`].
+    fn replace_file(&self, path: &str, content: &SystemFile) -> Result<(), ControlError>;
+
+    /// Removes the file or link at `path`; one that is gone is fine.
+    ///
+    /// # Errors
+    /// [`ControlError::File`].
+    fn remove_file(&self, path: &str) -> Result<(), ControlError>;
+
+    /// Removes the directory at `path` if it is empty; one that is gone is fine.
+    ///
+    /// # Errors
+    /// [`ControlError::File`].
+    fn remove_empty_directory(&self, path: &str) -> Result<(), ControlError>;
+
+    /// Runs a program of the system; what it printed.
+    ///
+    /// # Errors
+    /// [`ControlError::Tool`].
+    fn run_tool(&self, program: &str, arguments: &[&str], limit: Duration) -> Result<String, ControlError>;
+
     /// Lets time pass while the kernel or udev makes something appear.
     fn pause(&self, time: Duration);
 }
@@ -158,6 +211,7 @@ const MODULE_LIMIT: Duration = Duration::from_secs(60);
 /// This machine.
 pub struct LiveControl {
     source: Box<dyn Source>,
+    files: SystemTree,
 }
 
 impl std::fmt::Debug for LiveControl {
@@ -170,7 +224,7 @@ impl LiveControl {
     /// Writes to this machine and reads it through `source`, which must be this machine too.
     #[must_use]
     pub fn new(source: Box<dyn Source>) -> Self {
-        Self { source }
+        Self { source, files: SystemTree::new(Path::new("/")) }
     }
 }
 
@@ -252,9 +306,39 @@ impl Control for LiveControl {
         }
     }
 
+    fn files(&self) -> &SystemTree {
+        &self.files
+    }
+
+    fn replace_file(&self, path: &str, content: &SystemFile) -> Result<(), ControlError> {
+        tracing::debug!(path, "replace file");
+        self.files.replace(path, content).map_err(ControlError::of_file(path))
+    }
+
+    fn remove_file(&self, path: &str) -> Result<(), ControlError> {
+        tracing::debug!(path, "remove file");
+        self.files.remove(path).map_err(ControlError::of_file(path))
+    }
+
+    fn remove_empty_directory(&self, path: &str) -> Result<(), ControlError> {
+        tracing::debug!(path, "remove directory");
+        self.files.remove_directory(path).map_err(ControlError::of_file(path))
+    }
+
+    fn run_tool(&self, program: &str, arguments: &[&str], limit: Duration) -> Result<String, ControlError> {
+        tracing::debug!(program, ?arguments, "run");
+        tool::run(program, arguments, limit)
+            .map_err(|source| ControlError::Tool { command: command_line(program, arguments), source })
+    }
+
     fn pause(&self, time: Duration) {
         std::thread::sleep(time);
     }
+}
+
+/// A command as it would be typed.
+pub(super) fn command_line(program: &str, arguments: &[&str]) -> String {
+    [&[program], arguments].concat().join(" ")
 }
 
 fn kernel() -> String {

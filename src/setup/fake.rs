@@ -8,6 +8,7 @@
 mod functions;
 mod huge_pages;
 mod network;
+mod system;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
@@ -23,6 +24,8 @@ use crate::host::source::{CpuidLeaf, DeviceNode, KvmAnswer, Route, Source, TreeS
 use crate::setup::control::{Control, ControlError, VfSetting};
 use crate::spec::ethernet::MacAddress;
 use crate::spec::pci::PciAddress;
+use crate::sys::system_file::{SystemFile, SystemFileError, SystemTree};
+use crate::sys::tool::ToolError;
 use functions::natural;
 pub(super) use functions::{BRIDGE, Function, NIC, NVME, UPLINK};
 pub(super) use huge_pages::Node;
@@ -74,6 +77,7 @@ struct Inner {
 pub(super) struct FakeKernel {
     root: tempfile::TempDir,
     source: FreshTree,
+    files: SystemTree,
     inner: Mutex<Inner>,
 }
 
@@ -143,7 +147,8 @@ impl FakeKernel {
     pub(super) fn new(functions: &[Function]) -> Self {
         let root = memory_dir();
         let source = FreshTree(root.path().to_owned());
-        let kernel = Self { root, source, inner: Mutex::new(Inner::default()) };
+        let files = SystemTree::new(root.path());
+        let kernel = Self { root, source, files, inner: Mutex::new(Inner::default()) };
         for (path, text) in [
             ("/proc/sys/kernel/random/boot_id", BOOT),
             ("/proc/cmdline", "console=ttyS0"),
@@ -541,6 +546,10 @@ impl FakeKernel {
     }
 }
 
+fn file_error(path: &str) -> impl Fn(io::Error) -> ControlError {
+    move |source| ControlError::File { path: path.to_owned(), source: SystemFileError::Io(source) }
+}
+
 /// What a test is killed with.
 #[derive(Debug)]
 pub(super) struct Killed;
@@ -601,6 +610,39 @@ impl Control for FakeKernel {
             return Ok(());
         }
         Err(ControlError::Module { module: module.to_owned(), reason: "no such module".to_owned() })
+    }
+
+    fn files(&self) -> &SystemTree {
+        &self.files
+    }
+
+    fn replace_file(&self, path: &str, content: &SystemFile) -> Result<(), ControlError> {
+        let (effect, failed) =
+            (|| self.files.replace(path, content).map_err(io::Error::other), file_error(path));
+        self.attempt(&format!("file {path}"), effect, failed)
+    }
+
+    fn remove_file(&self, path: &str) -> Result<(), ControlError> {
+        let (effect, failed) = (|| self.files.remove(path).map_err(io::Error::other), file_error(path));
+        self.attempt(&format!("remove {path}"), effect, failed)
+    }
+
+    fn remove_empty_directory(&self, path: &str) -> Result<(), ControlError> {
+        let (effect, failed) =
+            (|| self.files.remove_directory(path).map_err(io::Error::other), file_error(path));
+        self.attempt(&format!("remove {path}/"), effect, failed)
+    }
+
+    fn run_tool(&self, program: &str, arguments: &[&str], _limit: Duration) -> Result<String, ControlError> {
+        let command = format!("{program} {}", arguments.join(" "));
+        let failed = |error| ControlError::Tool { command: command.clone(), source: ToolError::Start(error) };
+        let answer = self.tool_effect(program, arguments, false).map_err(failed)?;
+        // What only answers does not count as a write.
+        if answer.is_empty() {
+            let effect = || self.tool_effect(program, arguments, true).map(drop);
+            self.attempt(&command, effect, failed)?;
+        }
+        Ok(answer)
     }
 
     fn pause(&self, _time: Duration) {}

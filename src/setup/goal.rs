@@ -16,6 +16,9 @@ pub struct Goal {
     pub sriov: Vec<SriovGoal>,
     /// Huge pages to reserve.
     pub hugepages: Vec<HugepagesGoal>,
+    /// Arguments that the kernel should have from the next boot on, each one word; only with `--persist`.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub kernel_arguments: Vec<String>,
 }
 
 /// A function and the driver that it should have.

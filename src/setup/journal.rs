@@ -2,8 +2,12 @@
 //!
 //! A transaction is a file of JSON lines: a header, then for each step the *intent* with the state before (on disk before
 //! the host is touched), and what became of it. After a crash at any point the lines that are there say what may have
-//! been changed, and `undo` walks them in reverse. A last line that was torn is a record that was never made. Changes
-//! made here live until the next boot, and so do the files, in `/run`; entries of another boot are history.
+//! been changed, and `undo` walks them in reverse. A last line that was torn is a record that was never made.
+//!
+//! Most changes live until the next boot, and so does what is written of them, in `/run`; what is left of another boot there
+//! is history. A transaction that changes what outlives a boot is written down in `/var/lib` with all its steps, and
+//! counts until it is taken back: the parts of the system that it put in place make its other steps so again. Numbers
+//! are common to both.
 //!
 //! One lock for all changes: flock(2) on a file beside the transactions. A write that is stuck in the kernel inherited it
 //! (see [`crate::sys::child`]), so nothing else is changed until that write has come to its end.
@@ -15,11 +19,41 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use serde::{Deserialize, Serialize};
 
-use super::action::Change;
+use super::action::{Change, Object};
+use crate::spec::pci::PciAddress;
 use crate::sys::private_dir::{PrivateDir, PrivateDirError};
 
-/// Where changes are written down that end with the boot.
-pub const RUN_DIR: &str = "/run/thruway";
+/// Where changes are written down.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Home {
+    /// Those that end with the boot, and the lock.
+    pub run: PathBuf,
+    /// Those that outlive it. Its parent is made, too.
+    pub lasting: PathBuf,
+}
+
+impl Home {
+    /// That of this system.
+    #[must_use]
+    pub fn system() -> Self {
+        Self { run: "/run/thruway".into(), lasting: "/var/lib/thruway/journal".into() }
+    }
+
+    /// One below `directory`, for tests.
+    #[cfg(test)]
+    pub(super) fn under(directory: &Path) -> Self {
+        Self { run: directory.join("run"), lasting: directory.join("lasting/journal") }
+    }
+}
+
+/// How long what a transaction changes lasts.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Lifetime {
+    /// Until the next boot.
+    Boot,
+    /// Until it is taken back.
+    Lasting,
+}
 
 /// How long an apply or undo waits for another one.
 pub const LOCK_PATIENCE: Duration = Duration::from_secs(10);
@@ -95,6 +129,9 @@ pub struct Header {
     pub argv: Vec<String>,
     /// When it began, in seconds since 1970.
     pub begun_unix_s: u64,
+    /// The file that another, lasting, transaction wrote, because of which the boot made this one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub restores: Option<String>,
 }
 
 /// One line after the first.
@@ -107,6 +144,9 @@ pub enum Record {
         step: u32,
         /// The change.
         change: Change,
+        /// The device that it concerns, if it is one that was known before.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        device: Option<KnownDevice>,
     },
     /// The step was carried out and read back.
     Done {
@@ -148,6 +188,15 @@ pub enum Record {
     Confirmed,
 }
 
+/// A device, to be told from another one in its place at a later boot.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct KnownDevice {
+    /// Where it was.
+    pub address: PciAddress,
+    /// Its vendor and device ID.
+    pub ids: (u16, u16),
+}
+
 /// What became of a step.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "snake_case", tag = "state")]
@@ -183,6 +232,8 @@ pub struct RecordedStep {
     pub change: Change,
     /// What became of it.
     pub state: StepState,
+    /// The device that it concerns.
+    pub device: Option<KnownDevice>,
 }
 
 /// A transaction as the journal knows it.
@@ -194,9 +245,24 @@ pub struct Transaction {
     pub steps: Vec<RecordedStep>,
     /// Until when it waits for confirmation, in seconds of the boot; absent if it does not.
     pub confirm_by_boot_s: Option<u64>,
+    /// How long what it changes lasts.
+    pub lifetime: Lifetime,
 }
 
 impl Transaction {
+    /// Whether it counts in boot `boot_id`, and is not history.
+    #[must_use]
+    pub fn counts_in(&self, boot_id: &str) -> bool {
+        self.lifetime == Lifetime::Lasting || self.header.boot_id == boot_id
+    }
+
+    /// Whether a step of it, of which something may be left, wrote the file at `path`.
+    #[must_use]
+    pub fn writes(&self, path: &str) -> bool {
+        let mut objects = self.open_steps().flat_map(|step| step.change.footprint().changes);
+        objects.any(|object| matches!(object, Object::File(other) if other == path))
+    }
+
     /// The steps of which something may be left, oldest first.
     pub fn open_steps(&self) -> impl DoubleEndedIterator<Item = &RecordedStep> {
         self.steps.iter().filter(|step| step.state != StepState::Undone)
@@ -208,7 +274,7 @@ impl Transaction {
         self.open_steps().next().is_some()
     }
 
-    fn parse(text: &str, path: &Path) -> Result<Option<Self>, JournalError> {
+    fn parse(text: &str, path: &Path, lifetime: Lifetime) -> Result<Option<Self>, JournalError> {
         // What does not end in a newline was never recorded.
         let whole = text.rfind('\n').map_or("", |end| text.get(..end).unwrap_or_default());
         let foreign =
@@ -227,8 +293,8 @@ impl Transaction {
             let record: Record =
                 serde_json::from_str(text).map_err(|error| foreign(line, error.to_string()))?;
             let (number, state) = match record {
-                Record::Intent { step, change } => {
-                    steps.push(RecordedStep { step, change, state: StepState::Begun });
+                Record::Intent { step, change, device } => {
+                    steps.push(RecordedStep { step, change, state: StepState::Begun, device });
                     continue;
                 }
                 Record::Awaits { confirm_by_boot_s } => {
@@ -248,14 +314,16 @@ impl Transaction {
             let step = steps.iter_mut().find(|step| step.step == number);
             step.ok_or_else(|| foreign(line, format!("step {number} was never begun")))?.state = state;
         }
-        Ok(Some(Self { header, steps, confirm_by_boot_s: awaits }))
+        Ok(Some(Self { header, steps, confirm_by_boot_s: awaits, lifetime }))
     }
 }
 
 /// The transactions of a host.
 #[derive(Debug)]
 pub struct Journal {
-    directory: PrivateDir,
+    home: Home,
+    run: Option<PrivateDir>,
+    lasting: Option<PrivateDir>,
 }
 
 /// The right to change the host; given back when dropped.
@@ -266,24 +334,37 @@ pub struct Lock {
 }
 
 impl Journal {
-    /// Opens the journal in `directory`, and makes it if there is none.
+    /// Opens the journal, and makes what of it the lock needs.
     ///
     /// # Errors
     /// [`JournalError::Storage`].
-    pub fn open_or_create(directory: &Path) -> Result<Self, JournalError> {
-        Ok(Self { directory: PrivateDir::open_or_create(directory)? })
+    pub fn open_or_create(home: &Home) -> Result<Self, JournalError> {
+        let run = Some(PrivateDir::open_or_create(&home.run)?);
+        Ok(Self { home: home.clone(), run, lasting: open_if_there(&home.lasting)? })
     }
 
-    /// Opens the journal in `directory`; none if there is no such directory.
+    /// Opens the journal; none if nothing was ever written down.
     ///
     /// # Errors
     /// [`JournalError::Storage`].
-    pub fn open(directory: &Path) -> Result<Option<Self>, JournalError> {
-        match PrivateDir::open(directory) {
-            Ok(directory) => Ok(Some(Self { directory })),
-            Err(error) if error.io_kind() == Some(io::ErrorKind::NotFound) => Ok(None),
-            Err(error) => Err(error.into()),
-        }
+    pub fn open(home: &Home) -> Result<Option<Self>, JournalError> {
+        let (run, lasting) = (open_if_there(&home.run)?, open_if_there(&home.lasting)?);
+        let is_there = run.is_some() || lasting.is_some();
+        Ok(is_there.then(|| Self { home: home.clone(), run, lasting }))
+    }
+
+    fn run(&self) -> Result<&PrivateDir, JournalError> {
+        self.run.as_ref().ok_or_else(|| JournalError::Io {
+            path: self.home.run.clone(),
+            source: io::ErrorKind::NotFound.into(),
+        })
+    }
+
+    fn directories(&self) -> impl Iterator<Item = (&PrivateDir, Lifetime)> {
+        let (run, lasting) = (self.run.as_ref(), self.lasting.as_ref());
+        run.map(|run| (run, Lifetime::Boot))
+            .into_iter()
+            .chain(lasting.map(|lasting| (lasting, Lifetime::Lasting)))
     }
 
     /// Takes the lock, and waits for it at most `patience`; `waiting` is told once who has it.
@@ -291,8 +372,9 @@ impl Journal {
     /// # Errors
     /// [`JournalError::Locked`] when the time is over.
     pub fn lock(&self, patience: Duration, waiting: impl FnOnce(&str)) -> Result<Lock, JournalError> {
-        let mut file = self.directory.open_file(LOCK_NAME)?;
-        let failed = |source| JournalError::Io { path: self.directory.path().join(LOCK_NAME), source };
+        let run = self.run()?;
+        let mut file = run.open_file(LOCK_NAME)?;
+        let failed = |source| JournalError::Io { path: run.path().join(LOCK_NAME), source };
         let deadline = Instant::now() + patience;
         let mut waiting = Some(waiting);
         loop {
@@ -310,7 +392,7 @@ impl Journal {
                 Err(TryLockError::Error(source)) => return Err(failed(source)),
             }
         }
-        self.directory.check_still_there()?;
+        run.check_still_there()?;
         let command: Vec<_> = std::env::args_os().map(|word| word.to_string_lossy().into_owned()).collect();
         let about = format!("process {}: {}", std::process::id(), command.join(" "));
         let write = |file: &mut File| {
@@ -331,15 +413,15 @@ impl Journal {
     /// [`JournalError`]; one file that cannot be understood fails all, because what it changed is unknown.
     pub fn transactions(&self) -> Result<Vec<Transaction>, JournalError> {
         let mut found = Vec::new();
-        for name in self.directory.names()? {
+        for (directory, lifetime, name) in self.files()? {
             let Some(id) = id_of(&name) else { continue };
-            let path = self.directory.path().join(&name);
+            let path = directory.path().join(&name);
             let mut text = String::new();
-            let file = self.directory.read(&name)?;
+            let file = directory.read(&name)?;
             file.take(MOST_BYTES)
                 .read_to_string(&mut text)
                 .map_err(|source| JournalError::Io { path: path.clone(), source })?;
-            if let Some(transaction) = Transaction::parse(&text, &path)? {
+            if let Some(transaction) = Transaction::parse(&text, &path, lifetime)? {
                 if transaction.header.id != id {
                     let reason = format!("it is transaction {}", transaction.header.id);
                     return Err(JournalError::Foreign { path, line: 1, reason });
@@ -351,16 +433,36 @@ impl Journal {
         Ok(found)
     }
 
+    fn files(&self) -> Result<Vec<(&PrivateDir, Lifetime, String)>, JournalError> {
+        let mut files = Vec::new();
+        for (directory, lifetime) in self.directories() {
+            files.extend(directory.names()?.into_iter().map(|name| (directory, lifetime, name)));
+        }
+        Ok(files)
+    }
+
     /// Begins a transaction.
     ///
     /// # Errors
     /// [`JournalError`]; then nothing must be changed.
-    pub fn begin(&self, _lock: &Lock, boot_id: &str, argv: &[String]) -> Result<Writer, JournalError> {
-        let last = self.directory.names()?.iter().filter_map(|name| id_of(name)).max().unwrap_or(0);
+    pub fn begin(&self, _lock: &Lock, boot_id: &str, about: &About<'_>) -> Result<Writer, JournalError> {
+        let last = self.files()?.iter().filter_map(|(_, _, name)| id_of(name)).max().unwrap_or(0);
         let id = last.checked_add(1).unwrap_or(1);
         let name = name_of(id);
-        let path = self.directory.path().join(&name);
-        let mut writer = Writer { id, file: self.directory.create(&name, RESERVE_BYTES)?, path };
+        let made;
+        let directory = match (about.lifetime, &self.lasting) {
+            (Lifetime::Boot, _) => self.run()?,
+            (Lifetime::Lasting, Some(lasting)) => lasting,
+            (Lifetime::Lasting, None) => {
+                if let Some(parent) = self.home.lasting.parent() {
+                    PrivateDir::open_or_create(parent)?;
+                }
+                made = PrivateDir::open_or_create(&self.home.lasting)?;
+                &made
+            }
+        };
+        let path = directory.path().join(&name);
+        let mut writer = Writer { id, file: directory.create(&name, RESERVE_BYTES)?, path };
         let begun = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
         writer.line(&Header {
             schema: SCHEMA.to_owned(),
@@ -368,8 +470,9 @@ impl Journal {
             id,
             boot_id: boot_id.to_owned(),
             tool_version: env!("CARGO_PKG_VERSION").to_owned(),
-            argv: argv.to_vec(),
+            argv: about.argv.to_vec(),
             begun_unix_s: begun.as_secs(),
+            restores: about.restores.map(str::to_owned),
         })?;
         Ok(writer)
     }
@@ -380,9 +483,15 @@ impl Journal {
     /// [`JournalError`].
     pub fn resume(&self, _lock: &Lock, id: u32) -> Result<Writer, JournalError> {
         let name = name_of(id);
-        let path = self.directory.path().join(&name);
+        let lasting = self.lasting.as_ref().map(|lasting| Ok((lasting, lasting.names()?)));
+        let lasting = lasting.transpose().map_err(JournalError::Storage)?;
+        let directory = match lasting {
+            Some((lasting, names)) if names.contains(&name) => lasting,
+            _ => self.run()?,
+        };
+        let path = directory.path().join(&name);
         let failed = |source| JournalError::Io { path: path.clone(), source };
-        let mut file = self.directory.append(&name)?;
+        let mut file = directory.append(&name)?;
         let mut bytes = Vec::new();
         file.read_to_end(&mut bytes).map_err(failed)?;
         // A torn last line was never recorded; a new one must not continue it.
@@ -391,6 +500,33 @@ impl Journal {
             file.set_len(u64::try_from(whole).unwrap_or(0)).map_err(failed)?;
         }
         Ok(Writer { id, file, path })
+    }
+}
+
+/// What a transaction is about.
+#[derive(Debug, Clone, Copy)]
+pub struct About<'a> {
+    /// Command line.
+    pub argv: &'a [String],
+    /// How long what it changes lasts.
+    pub lifetime: Lifetime,
+    /// See [`Header::restores`].
+    pub restores: Option<&'a str>,
+}
+
+impl<'a> About<'a> {
+    /// A transaction of this boot.
+    #[cfg(test)]
+    pub(super) fn of(argv: &'a [String]) -> Self {
+        Self { argv, lifetime: Lifetime::Boot, restores: None }
+    }
+}
+
+fn open_if_there(path: &Path) -> Result<Option<PrivateDir>, JournalError> {
+    match PrivateDir::open(path) {
+        Ok(directory) => Ok(Some(directory)),
+        Err(error) if error.io_kind() == Some(io::ErrorKind::NotFound) => Ok(None),
+        Err(error) => Err(error.into()),
     }
 }
 

@@ -4,14 +4,17 @@ use std::cell::Cell;
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::time::Duration;
 
+use super::action::Action;
 use super::apply::{Applied, ApplyError, Event, Executor};
 use super::fake::{BOOT, FakeKernel, Fault, Killed, NIC, NVME, Node, Trouble};
 use super::goal::Goal;
 use super::guard::Consents;
-use super::journal::{Journal, Transaction};
-use super::plan::{Plan, plan, release};
+use super::journal::{Home, Journal, Transaction};
+use super::persist::Persistence;
+use super::plan::{Plan, plan, plan_for_good, release};
 use super::undo::{OnDrift, UndoError, Undone, Which};
 use crate::host;
+use crate::host::boot::Boot;
 use crate::setup::control::{Control, VfSetting};
 
 const QUICK: Duration = Duration::from_secs(10);
@@ -28,7 +31,7 @@ impl Site {
     }
 
     fn journal(&self) -> Journal {
-        Journal::open_or_create(&self.run.path().join("thruway")).unwrap()
+        Journal::open_or_create(&Home::under(self.run.path())).unwrap()
     }
 
     fn with<T>(&self, observer: &dyn Fn(Event<'_>), work: impl FnOnce(&Executor<'_>) -> T) -> T {
@@ -40,6 +43,7 @@ impl Site {
             lock: &lock,
             boot_id: BOOT,
             confirm_by_boot_s: None,
+            restores: None,
             interrupted: &|| false,
             observer,
         })
@@ -64,6 +68,29 @@ fn goal(yaml: &str) -> Goal {
 
 fn planned(kernel: &FakeKernel, yaml: &str) -> Plan {
     plan(&host::collect(kernel.source()), &goal(yaml), &Consents::default()).unwrap()
+}
+
+/// The plan for now and every boot.
+pub(super) fn planned_for_good(kernel: &FakeKernel, yaml: &str) -> Plan {
+    let (goal, source) = (goal(yaml), kernel.source());
+    let wanted = Persistence { name: "it", goal: &goal, program: Ok("/usr/bin/thruway") };
+    let is_so = |action: &Action| action.observe(kernel).is_ok_and(|change| change.is_already_so());
+    let (facts, boot) = (host::collect(source), Boot::collect(source));
+    plan_for_good(&facts, &boot, &Consents::default(), &wanted, &is_so).unwrap()
+}
+
+fn with_grub() -> FakeKernel {
+    FakeKernel::usual().with_grub()
+}
+
+fn with_entries() -> FakeKernel {
+    let kernel = FakeKernel::usual();
+    kernel.put("/run/systemd/system/here", "");
+    kernel.put("/boot/efi/loader/entries/one.conf", "title One\nlinux /vmlinuz\noptions root=UUID=1 quiet");
+    kernel
+        .put("/boot/efi/loader/entries/two.conf", "linux /vmlinuz\noptions root=UUID=1\noptions iommu=pt\n");
+    kernel.put("/etc/kernel/cmdline", "root=UUID=1 quiet");
+    kernel
 }
 
 const TWO_VFS: &str = "sriov: [{pf: {address: '01:00.0'}, count: 2}]\ndevices: [{select: {vf: {pf: {address: '01:00.0'}, index: 0}}}]";
@@ -153,6 +180,18 @@ const CASES: &[Case] = &[
     ("give a VF back", with_vfs, |kernel| {
         let facts = host::collect(kernel.source());
         release(&facts, &["0000:01:10.2".parse().unwrap()], &Consents::default()).unwrap()
+    }),
+    ("bind a controller now and at every boot, with arguments by GRUB", with_grub, |kernel| {
+        planned_for_good(
+            kernel,
+            "{devices: [{select: {address: '02:00.0'}}], kernel_arguments: [intel_iommu=on, iommu=pt]}",
+        )
+    }),
+    ("persist VFs in an emptied directory, with arguments in boot entries", with_entries, |kernel| {
+        planned_for_good(
+            kernel,
+            "{sriov: [{pf: {address: '01:00.0'}, count: 1}], kernel_arguments: [iommu=pt, a.b=1]}",
+        )
     }),
     ("bind VFs that exist", with_vfs, |kernel| {
         planned(
@@ -385,7 +424,9 @@ fn killed_between_journal_and_host_with_a_torn_line_undo_restores_the_state_befo
                     assert!(dead.is_none(), "{name}");
                     if at % 2 == 0 {
                         // Nothing was done since the last line, so that line may be torn.
-                        let file = site.run.path().join("thruway/000001.jsonl");
+                        let files = ["run/000001.jsonl", "lasting/journal/000001.jsonl"];
+                        let mut files = files.iter().map(|file| site.run.path().join(file));
+                        let file = files.find(|file| file.exists()).unwrap();
                         let length = std::fs::metadata(&file).unwrap().len();
                         let file = std::fs::OpenOptions::new().write(true).open(file).unwrap();
                         file.set_len(length.saturating_sub(torn_bytes)).unwrap();

@@ -14,6 +14,7 @@ pub mod control;
 pub mod goal;
 pub mod guard;
 pub mod journal;
+pub mod persist;
 pub mod plan;
 pub mod session;
 pub mod status;

@@ -14,10 +14,12 @@ use serde::Serialize;
 
 use super::action::bind_driver::{VfIndex, is_vfio};
 use super::action::vf_config::VfSettings;
-use super::action::{Action, BindDriver, Object, SetLink, VfAutoprobe, VfConfig, VfCount};
+use super::action::{Action, BindDriver, KernelArguments, Object, SetLink, VfAutoprobe, VfConfig, VfCount};
 use super::goal::{Goal, HugepagesGoal, Selector, SriovGoal};
 use super::guard::{Consents, Guard, Objection};
+use super::persist::{self, Persistence};
 use crate::host::HostFacts;
+use crate::host::boot::Boot;
 use crate::host::fact::Fact;
 use crate::host::pci::PciDevice;
 use crate::host::select::{SelectError, resolve, resolve_all};
@@ -37,6 +39,8 @@ pub struct Plan {
     pub consented: Vec<Objection>,
     /// What will not be as the user may expect.
     pub warnings: Vec<String>,
+    /// What takes effect with the next boot only.
+    pub needs_reboot: Vec<String>,
 }
 
 impl Plan {
@@ -113,6 +117,14 @@ pub enum PlanError {
         /// Why not, and what would help.
         reason: String,
     },
+    /// It cannot be made to outlive a boot here.
+    #[error("this cannot be persisted here: {reason}")]
+    Unpersistable {
+        /// Why not.
+        reason: String,
+        /// What to write by hand.
+        by_hand: String,
+    },
     /// What is asked for contradicts itself or makes no sense.
     #[error("{0}")]
     Invalid(String),
@@ -123,7 +135,48 @@ pub enum PlanError {
 /// # Errors
 /// [`PlanError`]. All objections of the guard are reported at once.
 pub fn plan(facts: &HostFacts, goal: &Goal, consents: &Consents) -> Result<Plan, PlanError> {
+    let mut plan = plan_for_now(facts, goal, consents)?;
+    if !goal.kernel_arguments.is_empty() {
+        let arguments = goal.kernel_arguments.join(" ");
+        plan.warnings.push(format!("the kernel gets `{arguments}` only with --persist, and at a boot"));
+    }
+    Ok(plan)
+}
+
+fn plan_for_now(facts: &HostFacts, goal: &Goal, consents: &Consents) -> Result<Plan, PlanError> {
+    for argument in &goal.kernel_arguments {
+        if let Some(problem) = KernelArguments::problem(argument) {
+            let argument = argument.escape_debug();
+            return Err(PlanError::Invalid(format!("`{argument}` in `host.kernel_arguments`: {problem}")));
+        }
+    }
     Planner::run(facts, consents, &Wanted::of(facts, goal)?)
+}
+
+/// The steps from `facts` to `goal`, now and at every boot. `is_so` says of a step for the boots whether it is so already.
+///
+/// # Errors
+/// [`PlanError`].
+pub fn plan_for_good(
+    facts: &HostFacts,
+    boot: &Boot,
+    consents: &Consents,
+    wanted: &Persistence<'_>,
+    is_so: &dyn Fn(&Action) -> bool,
+) -> Result<Plan, PlanError> {
+    let mut plan = plan_for_now(facts, wanted.goal, consents)?;
+    for action in persist::steps(facts, boot, consents, wanted)? {
+        let text = action.to_string();
+        if is_so(&action) {
+            plan.already.push(text);
+            continue;
+        }
+        if matches!(action, Action::KernelArguments(_)) {
+            plan.needs_reboot.push(text.clone());
+        }
+        plan.steps.push(Step { text, action, ids: None });
+    }
+    Ok(plan)
 }
 
 /// The steps that give functions back to the drivers that the kernel chooses for them.
@@ -293,6 +346,7 @@ impl<'a> Planner<'a> {
             groups: Vec::new(),
             consented: Vec::new(),
             warnings: Vec::new(),
+            needs_reboot: Vec::new(),
         };
         let mut planner = Self { facts, consents, taken: wanted.taken(facts), plan, objections: Vec::new() };
         planner.huge_pages(wanted.hugepages)?;

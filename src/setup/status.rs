@@ -89,18 +89,22 @@ impl StepStatus {
 /// [`JournalError`].
 pub fn status(control: &dyn Control, journal: &Journal, boot_id: &str) -> Result<Status, JournalError> {
     let (current, history): (Vec<Transaction>, Vec<Transaction>) =
-        journal.transactions()?.into_iter().partition(|transaction| transaction.header.boot_id == boot_id);
+        journal.transactions()?.into_iter().partition(|transaction| transaction.counts_in(boot_id));
     let (open, undone): (Vec<Transaction>, Vec<Transaction>) =
         current.into_iter().partition(Transaction::is_open);
     let changes: Vec<&Change> =
         open.iter().flat_map(Transaction::open_steps).map(|step| &step.change).collect();
     let mut at = 0;
     let transactions = open.iter().map(|transaction| {
-        let steps = transaction.open_steps().map(|step| {
+        let is_of_this_boot = transaction.header.boot_id == boot_id;
+        let steps = transaction.open_steps().filter_map(|step| {
             at += 1;
+            if !is_of_this_boot && step.change.ends_with_boot() {
+                return None;
+            }
             let later = changes.get(at..).unwrap_or_default();
             let superseded = later.iter().any(|later| later.supersedes(&step.change));
-            one_step(control, step, superseded)
+            Some(one_step(control, step, superseded))
         });
         TransactionStatus {
             steps: steps.collect(),

@@ -3,12 +3,13 @@
 //! By compare and swap: what is there now must be what we left, or something on our own way to it; anything else is
 //! somebody else's doing (drift), and undo stops before it changes anything, unless told to go on. Idempotent: what was
 //! taken back before counts as done, so an undo that was killed is simply run again. Transactions of another boot are
-//! history: what they changed ended with that boot.
+//! history: what they changed ended with that boot. A lasting one counts in every boot, and with it goes what a boot made so
+//! again for its sake.
 
 use super::action::bind_driver::nobody_uses;
 use super::action::{ActionError, Change, Footprint, Object, Standing};
 use super::apply::{Event, Executor, Left, NotTakenBack, chain, note};
-use super::journal::{Journal, JournalError, Record, RecordedStep, Transaction};
+use super::journal::{Journal, JournalError, KnownDevice, Record, RecordedStep, StepState, Transaction};
 use crate::host::fact::Fact;
 use crate::host::pci::PciDevice;
 use crate::host::{self, HostFacts};
@@ -50,9 +51,7 @@ pub enum UndoError {
     #[error(transparent)]
     Journal(#[from] JournalError),
     /// There is no such transaction, or nothing of it is left.
-    #[error(
-        "there is nothing to undo of transaction {0} in this boot; `thruway status` lists what is applied"
-    )]
+    #[error("there is nothing to undo of transaction {0}; `thruway status` lists what is applied")]
     NoSuch(u32),
     /// A later transaction builds on it.
     #[error("transaction {later} came after {id} and concerns {object} too; undo that first, or say --all")]
@@ -133,7 +132,7 @@ impl Executor<'_> {
         let mut writer = self.journal.resume(self.lock, id)?;
         let mut left = Vec::new();
         let mut untouchable: Vec<Footprint> = Vec::new();
-        for RecordedStep { step, change, .. } in transaction.open_steps().rev() {
+        for recorded @ RecordedStep { step, change, state, .. } in transaction.open_steps().rev() {
             if (self.interrupted)() {
                 return Err(UndoError::Interrupted);
             }
@@ -145,6 +144,11 @@ impl Executor<'_> {
                 (self.observer)(Event::TakesBack(&change.describe_undo()));
                 note(Some(&mut writer), &Record::Undoing { step: *step });
                 match change.standing(self.control) {
+                    _ if self.ended(transaction, recorded) => Ok(false),
+                    // What a program makes of files may not be as the files are.
+                    Ok(Standing::Before) if *state != StepState::Done && change.outlives_boot() => {
+                        change.take_back(self.control).map(|()| false).map_err(|error| chain(&error))
+                    }
                     Ok(Standing::Before | Standing::Gone) => Ok(false),
                     Ok(_) => change.take_back(self.control).map(|()| true).map_err(|error| {
                         if let Some(pid) = error.pending_pid() {
@@ -178,13 +182,24 @@ impl Executor<'_> {
         if left.is_empty() { Ok(()) } else { Err(UndoError::Left { id, left }) }
     }
 
+    /// Whether a step ended with the boot in which it was made: nothing made it so again, or not at the same device.
+    fn ended(&self, transaction: &Transaction, step: &RecordedStep) -> bool {
+        let is_another =
+            |device: KnownDevice| self.ids_at(device.address).is_some_and(|found| found != device.ids);
+        transaction.header.boot_id != self.boot_id
+            && (step.change.ends_with_boot() || step.device.is_some_and(is_another))
+    }
+
     /// Everything that would stop us half way, before the first write.
     fn look_first(&self, transaction: &Transaction, on_drift: OnDrift) -> Result<(), UndoError> {
         let id = transaction.header.id;
         let facts = host::collect(self.control.source());
-        for (at, RecordedStep { change, .. }) in transaction.open_steps().enumerate() {
+        for (at, recorded @ RecordedStep { change, .. }) in transaction.open_steps().enumerate() {
             if transaction.open_steps().skip(at + 1).any(|later| later.change.supersedes(change)) {
                 continue; // it can be judged when the later one is taken back
+            }
+            if self.ended(transaction, recorded) {
+                continue;
             }
             let standing = change.standing(self.control).map_err(|cause| UndoError::Unread { id, cause })?;
             match standing {
@@ -226,22 +241,41 @@ impl Executor<'_> {
 /// [`UndoError::NoSuch`], [`UndoError::Under`] or a [`JournalError`].
 pub fn choose(journal: &Journal, boot_id: &str, which: Which) -> Result<Vec<Transaction>, UndoError> {
     let mut open = journal.transactions()?;
-    open.retain(|transaction| transaction.header.boot_id == boot_id && transaction.is_open());
-    match which {
-        Which::Latest => Ok(open.pop().into_iter().collect()),
-        Which::All => Ok(open.into_iter().rev().collect()),
-        Which::Id(id) => {
-            let at = open.iter().position(|transaction| transaction.header.id == id);
-            let later = open.split_off(at.ok_or(UndoError::NoSuch(id))?);
-            let Some((transaction, later)) = later.split_first() else { return Err(UndoError::NoSuch(id)) };
-            for other in later.iter().rev() {
-                if let Some(object) = common(transaction, other) {
-                    return Err(UndoError::Under { id, later: other.header.id, object });
-                }
+    open.retain(|transaction| transaction.counts_in(boot_id) && transaction.is_open());
+    let mut chosen = match which {
+        Which::Latest => open.last().map(|last| vec![last.header.id]).unwrap_or_default(),
+        Which::All => open.iter().map(|transaction| transaction.header.id).collect(),
+        Which::Id(id) => vec![id],
+    };
+    if let Which::Id(id) = which
+        && !open.iter().any(|transaction| transaction.header.id == id)
+    {
+        return Err(UndoError::NoSuch(id));
+    }
+    // What a boot made so for the sake of a lasting transaction is a part of it.
+    let is_pair = |one: &Transaction, other: &Transaction| {
+        one.header.restores.as_deref().is_some_and(|path| other.writes(path))
+    };
+    let partners: Vec<u32> = open
+        .iter()
+        .filter(|one| {
+            open.iter().any(|other| {
+                chosen.contains(&other.header.id) && (is_pair(one, other) || is_pair(other, one))
+            })
+        })
+        .map(|one| one.header.id)
+        .collect();
+    chosen.extend(partners);
+    let (mine, rest): (Vec<_>, Vec<_>) = open.into_iter().partition(|one| chosen.contains(&one.header.id));
+    for transaction in &mine {
+        let id = transaction.header.id;
+        for other in rest.iter().rev().filter(|other| other.header.id > id) {
+            if let Some(object) = common(transaction, other) {
+                return Err(UndoError::Under { id, later: other.header.id, object });
             }
-            Ok(vec![transaction.clone()])
         }
     }
+    Ok(mine.into_iter().rev().collect())
 }
 
 /// Fails if this host's only default route leads over `function`: over its interface `name`, or over any. One of several

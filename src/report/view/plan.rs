@@ -52,6 +52,7 @@ pub fn render(plan: &Plan, width: Option<u16>) -> String {
         &plan.consented.iter().map(evidence).collect::<Vec<_>>(),
         width,
     );
+    list(&mut out, "With the next boot only", Tone::Notice, &plan.needs_reboot, width);
     list(&mut out, "Mind", Tone::Notice, &plan.warnings, width);
     out
 }
@@ -109,6 +110,7 @@ mod tests {
             already: vec!["x is so".to_owned()],
             groups: Vec::new(),
             consented: Vec::new(),
+            needs_reboot: Vec::new(),
             warnings: Vec::new(),
         };
         assert_eq!(
@@ -131,6 +133,7 @@ mod tests {
             already: Vec::new(),
             groups,
             consented: Vec::new(),
+            needs_reboot: Vec::new(),
             warnings: Vec::new(),
         };
         let text = render(&plan, None);

@@ -6,6 +6,8 @@
 
 pub mod bind_driver;
 pub mod hugepages;
+pub mod install;
+pub mod kernel_arguments;
 mod object;
 pub mod set_link;
 pub mod vf_autoprobe;
@@ -24,6 +26,8 @@ use crate::spec::pci::PciAddress;
 
 pub use bind_driver::BindDriver;
 pub use hugepages::Hugepages;
+pub use install::Install;
+pub use kernel_arguments::KernelArguments;
 pub use object::{Footprint, Object};
 pub use set_link::SetLink;
 pub use vf_autoprobe::VfAutoprobe;
@@ -156,6 +160,10 @@ pub enum Action {
     VfConfig(VfConfig),
     /// A function has this driver.
     BindDriver(BindDriver),
+    /// Files of the system's configuration have this content.
+    Install(Install),
+    /// The kernel has these arguments in the next boots.
+    KernelArguments(KernelArguments),
 }
 
 impl Action {
@@ -171,6 +179,8 @@ impl Action {
             Self::VfCount(action) => Change::VfCount(observe(action, control)?),
             Self::VfConfig(action) => Change::VfConfig(observe(action.resolve(control)?, control)?),
             Self::BindDriver(action) => Change::BindDriver(observe(action.resolve(control)?, control)?),
+            Self::Install(action) => Change::Install(observe(action, control)?),
+            Self::KernelArguments(action) => Change::KernelArguments(observe(action, control)?),
         })
     }
 }
@@ -180,13 +190,21 @@ impl Action {
     #[must_use]
     pub fn function(&self) -> Option<PciAddress> {
         match self {
-            Self::Hugepages(_) => None,
+            Self::Hugepages(_) | Self::Install(_) | Self::KernelArguments(_) => None,
             Self::SetLink(action) => Some(action.function),
             Self::VfAutoprobe(action) => Some(action.pf),
             Self::VfCount(action) => Some(action.pf),
             Self::VfConfig(action) => Some(action.function),
             Self::BindDriver(action) => Some(action.function),
         }
+    }
+}
+
+impl Action {
+    /// Whether it outlives the boot in which it is made.
+    #[must_use]
+    pub fn outlives_boot(&self) -> bool {
+        matches!(self, Self::Install(_) | Self::KernelArguments(_))
     }
 }
 
@@ -199,6 +217,8 @@ impl fmt::Display for Action {
             Self::VfCount(action) => action.describe(),
             Self::VfConfig(action) => action.describe(),
             Self::BindDriver(action) => action.describe(),
+            Self::Install(action) => action.describe(),
+            Self::KernelArguments(action) => action.describe(),
         };
         f.write_str(&text)
     }
@@ -220,6 +240,10 @@ pub enum Change {
     VfConfig(Changed<VfConfig, vf_config::VfState>),
     /// See [`Action::BindDriver`].
     BindDriver(Changed<BindDriver, bind_driver::FunctionState>),
+    /// See [`Action::Install`].
+    Install(Changed<Install, install::FilesState>),
+    /// See [`Action::KernelArguments`].
+    KernelArguments(Changed<KernelArguments, kernel_arguments::ArgumentsState>),
 }
 
 /// One kind of action and what was so before it.
@@ -294,6 +318,8 @@ impl Change {
             Self::VfCount(change) => change,
             Self::VfConfig(change) => change,
             Self::BindDriver(change) => change,
+            Self::Install(change) => change,
+            Self::KernelArguments(change) => change,
         }
     }
 
@@ -357,7 +383,7 @@ impl Change {
                 .changes
                 .first()
                 .zip(theirs.changes.first())
-                .is_some_and(|(mine, theirs)| mine.overlaps(*theirs))
+                .is_some_and(|(mine, theirs)| mine.overlaps(theirs))
     }
 
     /// The interface that goes down when it is taken back, and its function.
@@ -379,8 +405,23 @@ impl Change {
             Self::VfCount(_) | Self::VfConfig(_) | Self::BindDriver(_) => {
                 self.footprint().functions().collect()
             }
-            Self::Hugepages(_) | Self::SetLink(_) | Self::VfAutoprobe(_) => Vec::new(),
+            Self::Hugepages(_)
+            | Self::SetLink(_)
+            | Self::VfAutoprobe(_)
+            | Self::Install(_)
+            | Self::KernelArguments(_) => Vec::new(),
         }
+    }
+
+    /// Whether it outlives the boot in which it is made.
+    #[must_use]
+    pub fn outlives_boot(&self) -> bool {
+        matches!(self, Self::Install(_) | Self::KernelArguments(_))
+    }
+
+    /// Whether it ends with the boot in which it is made, though its transaction lasts: nothing persists a link that is up.
+    pub(super) fn ends_with_boot(&self) -> bool {
+        matches!(self, Self::SetLink(_))
     }
 
     /// Whether it ends with its function, and does not keep anybody from taking that away.

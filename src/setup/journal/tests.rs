@@ -12,23 +12,23 @@ const CHANGE: &str = r#"{"action":"set_link","goal":{"function":"0000:01:00.0","
 
 fn journal() -> (tempfile::TempDir, Journal) {
     let directory = memory_dir();
-    let journal = Journal::open_or_create(&directory.path().join("thruway")).unwrap();
+    let journal = Journal::open_or_create(&Home::under(directory.path())).unwrap();
     (directory, journal)
 }
 
 fn intent(step: u32) -> Record {
-    Record::Intent { step, change: serde_json::from_str(CHANGE).unwrap() }
+    Record::Intent { step, change: serde_json::from_str(CHANGE).unwrap(), device: None }
 }
 
 #[test]
 fn records_are_read_back_and_ids_count_up() {
     let (_directory, journal) = journal();
     let lock = journal.lock(SHORT, |_| {}).unwrap();
-    let mut first = journal.begin(&lock, "boot", &["apply".to_owned()]).unwrap();
+    let mut first = journal.begin(&lock, "boot", &About::of(&["apply".to_owned()])).unwrap();
     first.record(&intent(0)).unwrap();
     first.record(&Record::Done { step: 0 }).unwrap();
     first.record(&intent(1)).unwrap();
-    let second = journal.begin(&lock, "boot", &[]).unwrap();
+    let second = journal.begin(&lock, "boot", &About::of(&[])).unwrap();
 
     let found = journal.transactions().unwrap();
 
@@ -43,11 +43,11 @@ fn records_are_read_back_and_ids_count_up() {
 fn a_torn_last_line_was_never_written_and_the_next_one_does_not_continue_it() {
     let (directory, journal) = journal();
     let lock = journal.lock(SHORT, |_| {}).unwrap();
-    let mut writer = journal.begin(&lock, "boot", &[]).unwrap();
+    let mut writer = journal.begin(&lock, "boot", &About::of(&[])).unwrap();
     writer.record(&intent(0)).unwrap();
     writer.record(&Record::Done { step: 0 }).unwrap();
     drop(writer);
-    let path = directory.path().join("thruway/000001.jsonl");
+    let path = directory.path().join("run/000001.jsonl");
     let whole = fs::read(&path).unwrap();
     let header = whole.iter().position(|&byte| byte == b'\n').unwrap();
     for length in 0..whole.len() {
@@ -84,7 +84,7 @@ fn corrupt_foreign_and_newer_journals_stop_everything_and_are_named() {
         (format!("{header}\n{done}\n"), 2, "never begun"),
     ] {
         let (directory, journal) = journal();
-        fs::write(directory.path().join("thruway/000001.jsonl"), &text).unwrap();
+        fs::write(directory.path().join("run/000001.jsonl"), &text).unwrap();
 
         let error = journal.transactions().unwrap_err();
 
@@ -115,11 +115,11 @@ fn eight_at_once_are_one_at_a_time() {
     std::thread::scope(|scope| {
         for _ in 0..8 {
             scope.spawn(|| {
-                let journal = Journal::open(&directory.path().join("thruway")).unwrap().unwrap();
+                let journal = Journal::open(&Home::under(directory.path())).unwrap().unwrap();
                 for _ in 0..5 {
                     let lock = journal.lock(Duration::from_secs(60), |_| {}).unwrap();
                     assert!(!inside.swap(true, Ordering::SeqCst));
-                    let mut writer = journal.begin(&lock, "boot", &[]).unwrap();
+                    let mut writer = journal.begin(&lock, "boot", &About::of(&[])).unwrap();
                     writer.record(&intent(0)).unwrap();
                     most.fetch_max(usize::try_from(writer.id()).unwrap(), Ordering::SeqCst);
                     inside.store(false, Ordering::SeqCst);
@@ -136,16 +136,16 @@ fn links_in_the_place_of_journal_and_lock_are_refused() {
     let (directory, journal) = journal();
     let victim = directory.path().join("victim");
     fs::write(&victim, "old").unwrap();
-    symlink(&victim, directory.path().join("thruway/lock")).unwrap();
+    symlink(&victim, directory.path().join("run/lock")).unwrap();
 
     let error = journal.lock(SHORT, |_| {}).unwrap_err();
 
     assert!(matches!(error, JournalError::Storage(PrivateDirError::Unsafe { .. })), "{error}");
-    fs::remove_file(directory.path().join("thruway/lock")).unwrap();
+    fs::remove_file(directory.path().join("run/lock")).unwrap();
     let lock = journal.lock(SHORT, |_| {}).unwrap();
-    symlink(&victim, directory.path().join("thruway/000001.jsonl")).unwrap();
+    symlink(&victim, directory.path().join("run/000001.jsonl")).unwrap();
     // Its number is taken; the next one is used, and reading stops at the link.
-    assert_eq!(journal.begin(&lock, "boot", &[]).unwrap().id(), 2);
+    assert_eq!(journal.begin(&lock, "boot", &About::of(&[])).unwrap().id(), 2);
     assert!(journal.transactions().is_err());
     assert_eq!(fs::read_to_string(&victim).unwrap(), "old");
 }

@@ -9,8 +9,9 @@ use crate::setup::control::Control;
 use crate::setup::fake::{BOOT, FakeKernel, Fault, NVME, Node, Trouble, memory_dir};
 use crate::setup::goal::Goal;
 use crate::setup::guard::Consents;
-use crate::setup::journal::Journal;
-use crate::setup::plan::plan;
+use crate::setup::journal::{Home, Journal};
+use crate::setup::law::planned_for_good;
+use crate::setup::plan::{Plan, plan};
 use crate::setup::status::{Now, status};
 
 struct Site {
@@ -28,10 +29,19 @@ impl Site {
     }
 
     fn journal(&self) -> Journal {
-        Journal::open_or_create(&self.run.path().join("thruway")).unwrap()
+        Journal::open_or_create(&Home::under(self.run.path())).unwrap()
     }
 
     fn with<T>(&self, boot_id: &str, work: impl FnOnce(&Executor<'_>) -> T) -> T {
+        self.restoring(boot_id, None, work)
+    }
+
+    fn restoring<T>(
+        &self,
+        boot_id: &str,
+        restores: Option<&str>,
+        work: impl FnOnce(&Executor<'_>) -> T,
+    ) -> T {
         let journal = self.journal();
         let lock = journal.lock(BIND_LIMIT, |_| {}).unwrap();
         work(&Executor {
@@ -40,6 +50,7 @@ impl Site {
             lock: &lock,
             boot_id,
             confirm_by_boot_s: None,
+            restores,
             interrupted: &|| false,
             observer: &|_| {},
         })
@@ -219,7 +230,7 @@ fn what_cannot_be_written_down_is_not_done() {
     let plan = plan(&host::collect(site.kernel.source()), &goal, &Consents::default()).unwrap();
     let journal = site.journal();
     let lock = journal.lock(BIND_LIMIT, |_| {}).unwrap();
-    std::fs::remove_dir_all(site.run.path().join("thruway")).unwrap();
+    std::fs::remove_dir_all(site.run.path().join("run")).unwrap();
     site.kernel.trouble(None);
 
     let error = Executor {
@@ -228,6 +239,7 @@ fn what_cannot_be_written_down_is_not_done() {
         lock: &lock,
         boot_id: BOOT,
         confirm_by_boot_s: None,
+        restores: None,
         interrupted: &|| false,
         observer: &|_| {},
     }
@@ -267,6 +279,7 @@ fn an_interrupted_undo_is_continued_by_the_next() {
         lock: &lock,
         boot_id: BOOT,
         confirm_by_boot_s: None,
+        restores: None,
         interrupted: &|| asked.replace(asked.get() + 1) == 1,
         observer: &|_| {},
     }
@@ -296,6 +309,7 @@ fn an_interrupted_apply_leaves_the_state_before() {
         lock: &lock,
         boot_id: BOOT,
         confirm_by_boot_s: None,
+        restores: None,
         interrupted: &|| asked.replace(asked.get() + 1) == 2,
         observer: &|_| {},
     }
@@ -382,4 +396,45 @@ fn settings_of_a_function_that_somebody_destroyed_are_gone_with_it() {
     site.undo(Which::Latest, OnDrift::Stop).unwrap();
 
     assert_eq!(now, Now::Gone);
+}
+
+/// What a boot does: everything that is not a file ends, and the unit makes it so again.
+#[test]
+fn what_was_persisted_is_undone_at_a_later_boot_with_what_that_boot_made_of_it() {
+    let site = Site { kernel: FakeKernel::usual().with_grub(), run: memory_dir() };
+    let before = site.kernel.snapshot();
+    let yaml = "{sriov: [{pf: {address: '01:00.0'}, count: 2}], devices: [{select: {address: '02:00.0'}}]}";
+    let for_good = planned_for_good(&site.kernel, yaml);
+    let apply = |executor: &Executor<'_>, plan: &Plan| {
+        executor.apply(plan, &Consents::default(), &[]).unwrap().transaction.unwrap()
+    };
+    let lasting = site.with(BOOT, |executor| apply(executor, &for_good));
+    // The boot: the virtual functions went, the controller was kept from its driver by the rule.
+    site.set_count("0");
+    site.kernel.set_link("eth0", false, BIND_LIMIT).unwrap();
+    let goal: Goal = serde_json::from_value(serde_yaml::from_str(VFS).unwrap()).unwrap();
+    let restored = plan(&host::collect(site.kernel.source()), &goal, &Consents::default()).unwrap();
+    let again =
+        site.restoring("next", Some("/etc/thruway/boot.d/it.yaml"), |executor| apply(executor, &restored));
+
+    let latest = choose(&site.journal(), "next", Which::Latest).unwrap();
+    let undone = site.with("next", |executor| executor.undo(Which::Id(lasting), OnDrift::Stop)).unwrap();
+
+    let latest: Vec<_> = latest.iter().map(|transaction| transaction.header.id).collect();
+    assert_eq!((latest, undone.transactions), (vec![again, lasting], vec![again, lasting]));
+    assert_eq!(site.kernel.snapshot(), before);
+    assert!(site.journal().transactions().unwrap().iter().all(|transaction| !transaction.is_open()));
+}
+
+#[test]
+fn another_device_in_the_place_of_one_that_was_persisted_is_left_alone() {
+    let site = Site { kernel: FakeKernel::usual().with_grub(), run: memory_dir() };
+    let for_good = planned_for_good(&site.kernel, &format!("{{{DISK}}}"));
+    site.with(BOOT, |executor| executor.apply(&for_good, &Consents::default(), &[])).unwrap();
+    site.kernel.put("/sys/bus/pci/devices/0000:02:00.0/device", "0x1234");
+
+    site.with("next", |executor| executor.undo(Which::Latest, OnDrift::Stop)).unwrap();
+
+    assert_eq!(site.kernel.driver("0000:02:00.0").as_deref(), Some("vfio-pci"));
+    assert!(!site.kernel.at("/etc/thruway").exists());
 }

@@ -22,6 +22,9 @@ _thruway() {
             thruway,bind)
                 cmd="thruway__subcmd__bind"
                 ;;
+            thruway,boot)
+                cmd="thruway__subcmd__boot"
+                ;;
             thruway,capture)
                 cmd="thruway__subcmd__capture"
                 ;;
@@ -107,7 +110,7 @@ _thruway() {
 
     case "${cmd}" in
         thruway)
-            opts="-v -q -h -V --color --verbose --quiet --help --version probe doctor groups topology report capture bind unbind vf plan apply confirm undo status verify run export rehearse profile generate"
+            opts="-v -q -h -V --color --verbose --quiet --help --version probe doctor groups topology report capture bind unbind vf plan apply confirm boot undo status verify run export rehearse profile generate"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 1 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -125,7 +128,7 @@ _thruway() {
             return 0
             ;;
         thruway__subcmd__apply)
-            opts="-y -v -q -h -V --allow --dry-run --confirm-within --yes --format --color --verbose --quiet --help --version"
+            opts="-y -v -q -h -V --persist --allow --dry-run --confirm-within --yes --format --color --verbose --quiet --help --version"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -155,7 +158,7 @@ _thruway() {
             return 0
             ;;
         thruway__subcmd__bind)
-            opts="-y -v -q -h -V --driver --allow --dry-run --confirm-within --yes --format --color --verbose --quiet --help --version"
+            opts="-y -v -q -h -V --driver --persist --allow --dry-run --confirm-within --yes --format --color --verbose --quiet --help --version"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -177,6 +180,24 @@ _thruway() {
                     COMPREPLY=($(compgen -W "table json yaml" -- "${cur}"))
                     return 0
                     ;;
+                --color)
+                    COMPREPLY=($(compgen -W "auto always never" -- "${cur}"))
+                    return 0
+                    ;;
+                *)
+                    COMPREPLY=()
+                    ;;
+            esac
+            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            return 0
+            ;;
+        thruway__subcmd__boot)
+            opts="-v -q -h -V --color --verbose --quiet --help --version"
+            if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
+                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+                return 0
+            fi
+            case "${prev}" in
                 --color)
                     COMPREPLY=($(compgen -W "auto always never" -- "${cur}"))
                     return 0
@@ -399,7 +420,7 @@ _thruway() {
             return 0
             ;;
         thruway__subcmd__plan)
-            opts="-v -q -h -V --allow --format --color --verbose --quiet --help --version"
+            opts="-v -q -h -V --persist --allow --format --color --verbose --quiet --help --version"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -801,7 +822,7 @@ _thruway() {
             return 0
             ;;
         thruway__subcmd__vf__subcmd__create)
-            opts="-y -v -q -h -V --count --allow --dry-run --confirm-within --yes --format --color --verbose --quiet --help --version"
+            opts="-y -v -q -h -V --count --persist --allow --dry-run --confirm-within --yes --format --color --verbose --quiet --help --version"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 3 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0

@@ -43,6 +43,7 @@ complete -c thruway -n "__fish_thruway_needs_command" -f -a "vf" -d 'Create and 
 complete -c thruway -n "__fish_thruway_needs_command" -f -a "plan" -d 'Show what applying a profile would change'
 complete -c thruway -n "__fish_thruway_needs_command" -f -a "apply" -d 'Make this host what a profile says'
 complete -c thruway -n "__fish_thruway_needs_command" -f -a "confirm" -d 'Keep what was applied with --confirm-within'
+complete -c thruway -n "__fish_thruway_needs_command" -f -a "boot" -d 'Make so in this boot what was persisted; the units that --persist writes run it'
 complete -c thruway -n "__fish_thruway_needs_command" -f -a "undo" -d 'Put back what was so before'
 complete -c thruway -n "__fish_thruway_needs_command" -f -a "status" -d 'Show what is applied, and whether it is still so'
 complete -c thruway -n "__fish_thruway_needs_command" -f -a "verify" -d 'Say whether everything is still so; exit code 1 if it is not'
@@ -132,6 +133,7 @@ yaml\t'The same document as YAML'"
 complete -c thruway -n "__fish_thruway_using_subcommand bind" -l color -d 'When to use colour: auto (on a terminal, unless NO_COLOR is set), always or never' -r -f -a "auto\t'On a terminal that can, unless NO_COLOR is set or TERM is dumb'
 always\t'Even into files and pipes'
 never\t'Not at all'"
+complete -c thruway -n "__fish_thruway_using_subcommand bind" -l persist -d 'Make it so at every boot, too: by files below /etc that thruway undo removes. thruway.skip=1 on the kernel\'s command line switches them off for one boot'
 complete -c thruway -n "__fish_thruway_using_subcommand bind" -l dry-run -d 'Show what would be done, and do nothing'
 complete -c thruway -n "__fish_thruway_using_subcommand bind" -s y -l yes -d 'Do it without asking'
 complete -c thruway -n "__fish_thruway_using_subcommand bind" -s v -l verbose -d 'Say more on stderr; twice for debugging, thrice for everything'
@@ -170,6 +172,7 @@ yaml\t'The same document as YAML'"
 complete -c thruway -n "__fish_thruway_using_subcommand vf; and __fish_seen_subcommand_from create" -l color -d 'When to use colour: auto (on a terminal, unless NO_COLOR is set), always or never' -r -f -a "auto\t'On a terminal that can, unless NO_COLOR is set or TERM is dumb'
 always\t'Even into files and pipes'
 never\t'Not at all'"
+complete -c thruway -n "__fish_thruway_using_subcommand vf; and __fish_seen_subcommand_from create" -l persist -d 'Make it so at every boot, too: by files below /etc that thruway undo removes. thruway.skip=1 on the kernel\'s command line switches them off for one boot'
 complete -c thruway -n "__fish_thruway_using_subcommand vf; and __fish_seen_subcommand_from create" -l dry-run -d 'Show what would be done, and do nothing'
 complete -c thruway -n "__fish_thruway_using_subcommand vf; and __fish_seen_subcommand_from create" -s y -l yes -d 'Do it without asking'
 complete -c thruway -n "__fish_thruway_using_subcommand vf; and __fish_seen_subcommand_from create" -s v -l verbose -d 'Say more on stderr; twice for debugging, thrice for everything'
@@ -197,6 +200,7 @@ yaml\t'The same document as YAML'"
 complete -c thruway -n "__fish_thruway_using_subcommand plan" -l color -d 'When to use colour: auto (on a terminal, unless NO_COLOR is set), always or never' -r -f -a "auto\t'On a terminal that can, unless NO_COLOR is set or TERM is dumb'
 always\t'Even into files and pipes'
 never\t'Not at all'"
+complete -c thruway -n "__fish_thruway_using_subcommand plan" -l persist -d 'Make it so at every boot, too: by files below /etc that thruway undo removes. thruway.skip=1 on the kernel\'s command line switches them off for one boot'
 complete -c thruway -n "__fish_thruway_using_subcommand plan" -s v -l verbose -d 'Say more on stderr; twice for debugging, thrice for everything'
 complete -c thruway -n "__fish_thruway_using_subcommand plan" -s q -l quiet -d 'Say nothing on stderr but errors'
 complete -c thruway -n "__fish_thruway_using_subcommand plan" -s h -l help -d 'Print help (see more with \'--help\')'
@@ -209,6 +213,7 @@ yaml\t'The same document as YAML'"
 complete -c thruway -n "__fish_thruway_using_subcommand apply" -l color -d 'When to use colour: auto (on a terminal, unless NO_COLOR is set), always or never' -r -f -a "auto\t'On a terminal that can, unless NO_COLOR is set or TERM is dumb'
 always\t'Even into files and pipes'
 never\t'Not at all'"
+complete -c thruway -n "__fish_thruway_using_subcommand apply" -l persist -d 'Make it so at every boot, too: by files below /etc that thruway undo removes. thruway.skip=1 on the kernel\'s command line switches them off for one boot'
 complete -c thruway -n "__fish_thruway_using_subcommand apply" -l dry-run -d 'Show what would be done, and do nothing'
 complete -c thruway -n "__fish_thruway_using_subcommand apply" -s y -l yes -d 'Do it without asking'
 complete -c thruway -n "__fish_thruway_using_subcommand apply" -s v -l verbose -d 'Say more on stderr; twice for debugging, thrice for everything'
@@ -226,13 +231,20 @@ complete -c thruway -n "__fish_thruway_using_subcommand confirm" -s v -l verbose
 complete -c thruway -n "__fish_thruway_using_subcommand confirm" -s q -l quiet -d 'Say nothing on stderr but errors'
 complete -c thruway -n "__fish_thruway_using_subcommand confirm" -s h -l help -d 'Print help (see more with \'--help\')'
 complete -c thruway -n "__fish_thruway_using_subcommand confirm" -s V -l version -d 'Print version'
+complete -c thruway -n "__fish_thruway_using_subcommand boot" -l color -d 'When to use colour: auto (on a terminal, unless NO_COLOR is set), always or never' -r -f -a "auto\t'On a terminal that can, unless NO_COLOR is set or TERM is dumb'
+always\t'Even into files and pipes'
+never\t'Not at all'"
+complete -c thruway -n "__fish_thruway_using_subcommand boot" -s v -l verbose -d 'Say more on stderr; twice for debugging, thrice for everything'
+complete -c thruway -n "__fish_thruway_using_subcommand boot" -s q -l quiet -d 'Say nothing on stderr but errors'
+complete -c thruway -n "__fish_thruway_using_subcommand boot" -s h -l help -d 'Print help (see more with \'--help\')'
+complete -c thruway -n "__fish_thruway_using_subcommand boot" -s V -l version -d 'Print version'
 complete -c thruway -n "__fish_thruway_using_subcommand undo" -l format -d 'How to print the answer: a table for people; json or yaml, one document for programs' -r -f -a "table\t'For people; may change between versions'
 json\t'One JSON document, for programs'
 yaml\t'The same document as YAML'"
 complete -c thruway -n "__fish_thruway_using_subcommand undo" -l color -d 'When to use colour: auto (on a terminal, unless NO_COLOR is set), always or never' -r -f -a "auto\t'On a terminal that can, unless NO_COLOR is set or TERM is dumb'
 always\t'Even into files and pipes'
 never\t'Not at all'"
-complete -c thruway -n "__fish_thruway_using_subcommand undo" -l all -d 'Everything of this boot, newest first'
+complete -c thruway -n "__fish_thruway_using_subcommand undo" -l all -d 'Everything, newest first'
 complete -c thruway -n "__fish_thruway_using_subcommand undo" -l accept-drift -d 'Put back what was so before us, whatever somebody else made of it since'
 complete -c thruway -n "__fish_thruway_using_subcommand undo" -l dry-run -d 'Show what would be taken back, and do nothing'
 complete -c thruway -n "__fish_thruway_using_subcommand undo" -s y -l yes -d 'Do it without asking'

@@ -1,6 +1,5 @@
 //! `thruway boot`: make so in this boot what was persisted; what the units that `--persist` writes run.
 
-use std::path::Path;
 use std::time::Duration;
 
 use crate::cli::change::{
@@ -9,12 +8,12 @@ use crate::cli::change::{
 use crate::cli::{CliResult, Context, Exit, Failure, OrExit};
 use crate::setup::apply::Event;
 use crate::setup::confirm::awaited;
+use crate::setup::control::Control;
 use crate::setup::guard::Consents;
 use crate::setup::persist::{self, PersistedGoal, restore};
 use crate::setup::plan::plan;
 use crate::setup::undo::{OnDrift, Which};
 use crate::sys::signal::TerminationSignals;
-use crate::sys::system_file::{SystemFile, SystemTree};
 
 /// Arguments of `thruway boot`.
 #[derive(Debug, clap::Args)]
@@ -37,8 +36,11 @@ const PATIENCE: Duration = Duration::from_secs(600);
 pub(crate) fn run(args: &Args, context: &Context) -> CliResult {
     require_root()?;
     let path = persist::path(&args.name);
-    let goal = read(&path)?;
     let mut workplace = Workplace::open_after(PATIENCE, context)?;
+    let goal = PersistedGoal::read(workplace.control().files(), &args.name).or_exit(Exit::Host)?;
+    let goal = goal.ok_or_else(|| {
+        Failure::new(Exit::Usage, format!("{path} is not there: nothing is persisted under that name"))
+    })?;
     let signals = TerminationSignals::new().or_exit(Exit::Host)?;
     if let Some(id) = unconfirmed(&workplace, &path)? {
         let observer = |event: Event<'_>| tell(event, context);
@@ -62,18 +64,6 @@ pub(crate) fn run(args: &Args, context: &Context) -> CliResult {
     })?;
     context.print(format!("Done: {}", count(applied.steps.len())))?;
     Ok(Exit::Ok.into())
-}
-
-/// The persisted goal at `path`.
-fn read(path: &str) -> Result<PersistedGoal, Failure> {
-    match SystemTree::new(Path::new("/")).read(path).or_exit(Exit::Host)? {
-        Some(SystemFile::Text { text, .. }) => PersistedGoal::parse(&text, path).or_exit(Exit::Host),
-        Some(SystemFile::Link { .. }) => Err(Failure::new(Exit::Host, format!("{path} is a symbolic link"))),
-        None => Err(Failure::new(
-            Exit::Usage,
-            format!("{path} is not there: nothing is persisted under that name"),
-        )),
-    }
 }
 
 /// The transaction of an earlier boot that persisted the goal at `path` and was never confirmed.

@@ -21,12 +21,11 @@ use crate::setup::control::LiveControl;
 use crate::setup::goal::Goal;
 use crate::setup::guard::{Consents, Objection};
 use crate::setup::journal::{Home, Journal, JournalError, LOCK_PATIENCE, Lock, StepState, Transaction};
-use crate::setup::persist::Persistence;
+use crate::setup::persist::{Persistence, this_program};
 use crate::setup::plan::{Plan, PlanError, plan_for_good};
 use crate::setup::session;
 use crate::spec::pci::PciAddress;
 use crate::sys::signal::TerminationSignals;
-use crate::sys::system_file::check_trusted;
 
 /// Options of every command that changes the host by a plan.
 #[derive(Debug, Clone, clap::Args)]
@@ -92,15 +91,7 @@ pub(crate) struct ForGood<'a> {
 impl ForGood<'_> {
     /// The plan, now and for every boot.
     fn plan(&self, facts: &HostFacts, consents: &Consents) -> Result<Plan, PlanError> {
-        let program = std::env::current_exe()
-            .map_err(|error| error.to_string())
-            .and_then(|path| check_trusted(&path).map_err(|error| error.to_string()))
-            .and_then(|path| {
-                path.into_os_string().into_string().map_err(|_| "its path is not text".to_owned())
-            })
-            .map_err(|why| {
-                format!("{why} (install it for all first, for example as /usr/local/bin/thruway)")
-            });
+        let program = this_program();
         let control = LiveControl::new(Box::new(LiveSource));
         // What a program was to make of files that are as they should be may not have been made.
         let is_whole = Journal::open(&Home::system()).is_ok_and(|journal| {

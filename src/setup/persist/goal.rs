@@ -11,6 +11,7 @@ use crate::setup::goal::{DeviceGoal, Goal, Selector, VfSelector};
 use crate::setup::guard::Consents;
 use crate::setup::plan::PlanError;
 use crate::spec::pci::{PciAddress, PciIds, PciPath};
+use crate::sys::system_file::{SystemFile, SystemTree};
 
 const SCHEMA: u32 = 1;
 
@@ -101,6 +102,20 @@ impl PersistedGoal {
             unit = super::units::file(&self.name),
             skip = super::SKIP,
         )
+    }
+
+    /// Reads that of `name`; none if nothing is persisted under that name.
+    ///
+    /// # Errors
+    /// [`PersistedGoalError`]; the file, or a directory on the way to it, is not root's alone, too.
+    pub fn read(files: &SystemTree, name: &str) -> Result<Option<Self>, PersistedGoalError> {
+        let path = super::path(name);
+        let invalid = |reason: String| PersistedGoalError::Invalid { path: path.clone(), reason };
+        match files.read(&path).map_err(|error| invalid(error.to_string()))? {
+            Some(SystemFile::Text { text, .. }) => Self::parse(&text, &path).map(Some),
+            Some(SystemFile::Link { .. }) => Err(invalid("it is a symbolic link".to_owned())),
+            None => Ok(None),
+        }
     }
 
     /// Reads the text of the file at `path`.

@@ -34,6 +34,7 @@ use super::guard::Consents;
 use super::plan::PlanError;
 use crate::host::HostFacts;
 use crate::host::boot::Boot;
+use crate::sys::system_file::check_trusted;
 
 /// Where persisted goals are.
 pub const DIRECTORY: &str = "/etc/thruway/boot.d";
@@ -55,6 +56,18 @@ pub struct Persistence<'a> {
 #[must_use]
 pub fn path(name: &str) -> String {
     format!("{DIRECTORY}/{name}.yaml")
+}
+
+/// Absolute path of this program, for root to run it at every boot; or why it cannot be trusted with that.
+///
+/// # Errors
+/// What is wrong, with a remedy.
+pub fn this_program() -> Result<String, String> {
+    std::env::current_exe()
+        .map_err(|error| error.to_string())
+        .and_then(|path| check_trusted(&path).map_err(|error| error.to_string()))
+        .and_then(|path| path.into_os_string().into_string().map_err(|_| "its path is not text".to_owned()))
+        .map_err(|why| format!("{why} (install it for all first, for example as /usr/local/bin/thruway)"))
 }
 
 /// The steps that persist a goal on the host of `facts`, which starts as `boot` says. Purely a matter of files: whether the

@@ -175,17 +175,22 @@ pub(crate) fn carry_out(
     }
     require_root()?;
     let consents = args.allow.consents();
-    let shown = planned(make, for_good, &consents, args.format, context)?;
-    if !shown.is_empty() {
-        context.note(view::plan::render(&shown, table::terminal_width()).trim_end());
+    let planned = || planned(make, for_good, &consents, args.format, context);
+    let shown = if args.consent.yes { None } else { Some(planned()?) };
+    if let Some(shown) = shown.as_ref().filter(|shown| !shown.is_empty()) {
+        tell_plan(shown, context);
         args.consent.require("Do this?")?;
     }
     let mut workplace = Workplace::open(context)?;
     // From here on a signal ends the work between two steps, with everything taken back.
     let signals = TerminationSignals::new().or_exit(Exit::Host)?;
     // Under the lock things may be different: another thruway may have been at work until now.
-    let plan = planned(make, for_good, &consents, args.format, context)?;
-    if plan != shown && !plan.is_empty() && !args.consent.yes {
+    let plan = planned()?;
+    if plan.is_empty() {
+        // Nothing to show.
+    } else if shown.is_none() {
+        tell_plan(&plan, context);
+    } else if shown.is_some_and(|shown| shown != plan) {
         return Err(Failure::new(
             Exit::SetupFailed,
             "the host changed after the plan was shown; nothing was changed; run it again to see the new plan",
@@ -239,6 +244,10 @@ pub(crate) fn carry_out(
             Err(apply_failure(error))
         }
     }
+}
+
+fn tell_plan(plan: &Plan, context: &Context) {
+    context.note(view::plan::render(plan, table::terminal_width()).trim_end());
 }
 
 /// A time between a second and an hour: `30`, `30s`, `5min`.

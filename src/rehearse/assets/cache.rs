@@ -113,7 +113,10 @@ impl Cache {
     }
 
     /// A directory for one emulated host; the ones of processes that are gone are removed first.
-    pub(crate) fn run_directory(&self) -> Result<RunDirectory, AssetsError> {
+    ///
+    /// # Errors
+    /// When it cannot be made or locked.
+    pub fn run_directory(&self) -> Result<RunDirectory, AssetsError> {
         let runs = self.directory("runs")?;
         let io = |source| AssetsError::Io { path: runs.clone(), source };
         // New and sweep must not meet: a directory exists for a moment before its lock is held.

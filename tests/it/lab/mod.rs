@@ -27,11 +27,14 @@
 //!   into one script, and assert on its parts.
 //! - The host has one processor, or one for each NUMA node that [`Options::qemu_arguments`] adds.
 //!
+//! What must outlive a boot is tried in a host with a disk of its own: [`disk`].
+//!
 //! Where the lab cannot run (parts of it are not installed: `thruway rehearse --yes` brings them), a test says SKIP
 //! and passes. With `THRUWAY_TEST_LAB=required`, as `tests/run` sets it, that is a failure.
 
 mod agreement;
 mod captures;
+mod disk;
 mod export;
 mod groups;
 mod hardware;

@@ -32,7 +32,8 @@ pub(super) fn step(facts: &HostFacts, boot: &Boot, goal: &PersistedGoal) -> Opti
                  if [ \"$1\" = prereqs ]; then\n    echo udev\n    exit 0\nfi\n\
                  . /usr/share/initramfs-tools/hook-functions\n\
                  manual_add_modules vfio-pci\n\
-                 if [ -e {rules} ]; then\n    copy_file rules {rules} /usr/lib/udev/rules.d/\nfi\n"
+                 [ -e {rules} ] || exit 0\n\
+                 mkdir -p \"$DESTDIR/etc/udev/rules.d\" && cp {rules} \"$DESTDIR{rules}\"\n"
             )),
         },
         InitramfsTool::Dracut => NewFile {

@@ -19,6 +19,7 @@ use crate::support::{PROGRAM, skip};
 pub(crate) struct DiskHost {
     lab: &'static Lab,
     directory: RunDirectory,
+    hardware: Hardware,
     rendered: Rendered,
     boots: u32,
 }
@@ -43,7 +44,13 @@ impl DiskHost {
                 return None;
             }
         };
-        let host = Self { lab, directory: lab.assets().cache.run_directory().unwrap(), rendered, boots: 0 };
+        let host = Self {
+            lab,
+            directory: lab.assets().cache.run_directory().unwrap(),
+            hardware,
+            rendered,
+            boots: 0,
+        };
         ran(Command::new("cp").args(["--reflink=auto", "--sparse=always"]).arg(base).arg(host.path("disk")));
         fs::copy(FIRMWARE[1], host.path("variables")).unwrap();
         fs::create_dir(host.path("images")).unwrap();
@@ -71,7 +78,7 @@ impl DiskHost {
         let share = self.path(&format!("boot-{}", self.boots));
         fs::create_dir_all(share.join("out")).unwrap();
         fs::write(share.join("script"), script).unwrap();
-        let _one = self.lab.alone();
+        let _room = self.lab.room(&self.hardware);
         let mut watch = Watch::new(&share);
         let qemu = TiedChild::spawn(self.command(&share)).unwrap();
         let boot = watch.until_the_end(&qemu, cut);

@@ -32,6 +32,7 @@ mod boot;
 mod boots;
 mod host;
 mod image;
+mod persist;
 
 pub(crate) use boot::{Boot, Cut};
 pub(crate) use host::DiskHost;

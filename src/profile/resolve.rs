@@ -5,7 +5,7 @@ use std::num::NonZeroU8;
 use std::path::{Path, PathBuf};
 
 use crate::profile::schema::{Device, Machine, Profile, SCHEMA_VERSION};
-use crate::setup::goal::Selector;
+use crate::setup::goal::{Selector, is_kernel_name};
 use crate::spec::pci::PciAddress;
 use crate::vmm::config::{BootConfig, ConfigError, DeviceConfig, MAX_CPUS, MachineConfig, is_name};
 use crate::vmm::vfio::VfioConfig;
@@ -97,6 +97,12 @@ fn check_outside_machine(profile: &Profile) -> Vec<ConfigError> {
         let mut earlier = profile.host.hugepages.iter().take(index);
         if let Some(problem) = earlier.find_map(|earlier| pages.conflict_with(earlier)) {
             wrong(format!("host.hugepages.{index}.size"), problem);
+        }
+    }
+    for (index, module) in profile.host.modules.iter().enumerate() {
+        if !is_kernel_name(module) {
+            let problem = format!("`{}` is not the name of a kernel module", module.escape_debug());
+            wrong(format!("host.modules.{index}"), problem);
         }
     }
     errors

@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 
 use crate::host::source::Source;
 use crate::sys::child::{self, ChildError};
-use crate::sys::netlink;
+use crate::sys::{self, netlink};
 
 pub use crate::sys::netlink::VfSetting;
 
@@ -76,6 +76,15 @@ pub enum ControlError {
         index: u16,
         /// What was asked.
         setting: VfSetting,
+        /// What the kernel said.
+        #[source]
+        source: io::Error,
+    },
+    /// A kernel module could not be unloaded.
+    #[error("cannot unload kernel module {module}")]
+    Unload {
+        /// Name of the module.
+        module: String,
         /// What the kernel said.
         #[source]
         source: io::Error,
@@ -148,11 +157,17 @@ pub trait Control: Send + Sync {
     /// [`ControlError::Module`].
     fn load_module(&self, module: &str) -> Result<(), ControlError>;
 
+    /// Unloads one kernel module that nobody uses; never one that it depends on.
+    ///
+    /// # Errors
+    /// [`ControlError::Unload`] or [`ControlError::Pending`].
+    fn unload_module(&self, module: &str) -> Result<(), ControlError>;
+
     /// Lets time pass while the kernel or udev makes something appear.
     fn pause(&self, time: Duration);
 }
 
-/// How long modprobe may take.
+/// How long modprobe, or a module's own clean-up, may take.
 const MODULE_LIMIT: Duration = Duration::from_secs(60);
 
 /// This machine.
@@ -250,6 +265,19 @@ impl Control for LiveControl {
                 Err(error) => return Err(failed(error.to_string())),
             }
         }
+    }
+
+    fn unload_module(&self, module: &str) -> Result<(), ControlError> {
+        tracing::debug!(module, "unload");
+        sys::module::unload(module, MODULE_LIMIT).map_err(|error| match error {
+            ChildError::Stuck { limit, pid } => ControlError::Pending {
+                path: format!("kernel module {module}"),
+                value: "unload".to_owned(),
+                limit,
+                pid,
+            },
+            other => ControlError::Unload { module: module.to_owned(), source: cause(other) },
+        })
     }
 
     fn pause(&self, time: Duration) {

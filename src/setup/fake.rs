@@ -7,6 +7,7 @@
 
 mod functions;
 mod huge_pages;
+mod modules;
 mod network;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -155,12 +156,13 @@ impl FakeKernel {
                 "Iface Destination Gateway Flags RefCnt Use Metric Mask\neth1 00000000 0202000A 0003 0 0 0 00000000",
             ),
             ("/sys/bus/pci/drivers_probe", ""),
+            ("/proc/sys/kernel/osrelease", modules::RELEASE),
             ("/sys/class/iommu/dmar0/name", "dmar0"),
             ("/dev/vfio/vfio", ""),
         ] {
             kernel.put(path, text);
         }
-        for directory in ["/sys/class/block", "/sys/class/net", "/sys/kernel/iommu_groups"] {
+        for directory in ["/sys/class/block", "/sys/class/net", "/sys/kernel/iommu_groups", "/sys/module"] {
             fs::create_dir_all(kernel.at(directory)).unwrap();
         }
         for driver in ["igb", "igbvf", "e1000e", "nvme", "pcieport"] {
@@ -304,7 +306,7 @@ impl FakeKernel {
             for entry in fs::read_dir(directory).unwrap() {
                 let path = entry.unwrap().path();
                 let name = path.strip_prefix(root).unwrap().to_str().unwrap().to_owned();
-                if name == "sys/bus/pci/drivers/vfio-pci" {
+                if matches!(name.as_str(), "sys/bus/pci/drivers/vfio-pci" | "sys/module/vfio_pci") {
                     continue;
                 }
                 let kind = path.symlink_metadata().unwrap();
@@ -594,13 +596,20 @@ impl Control for FakeKernel {
     }
 
     fn load_module(&self, module: &str) -> Result<(), ControlError> {
-        if module == "vfio-pci" {
-            fs::create_dir_all(self.at("/sys/bus/pci/drivers/vfio-pci")).unwrap();
-        }
+        // What binding loads stays, and a module that it does not get is told by the driver that is not there.
         if module == "vfio-pci" || module.starts_with("pci:") {
-            return Ok(());
+            return self.load(module).map_err(|error| modules::failed(module, &error));
         }
-        Err(ControlError::Module { module: module.to_owned(), reason: "no such module".to_owned() })
+        let failed = |error: io::Error| modules::failed(module, &error);
+        self.attempt(&format!("load {module}"), || self.load(module), failed)
+    }
+
+    fn unload_module(&self, module: &str) -> Result<(), ControlError> {
+        self.attempt(
+            &format!("unload {module}"),
+            || self.unload(module),
+            |source| ControlError::Unload { module: module.to_owned(), source },
+        )
     }
 
     fn pause(&self, _time: Duration) {}

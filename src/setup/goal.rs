@@ -16,6 +16,17 @@ pub struct Goal {
     pub sriov: Vec<SriovGoal>,
     /// Huge pages to reserve.
     pub hugepages: Vec<HugepagesGoal>,
+    /// Kernel modules that should be loaded, such as `vfio-pci`; those that are part of the kernel are.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub modules: Vec<String>,
+}
+
+/// Whether `text` can be the name of a kernel module or a driver: it becomes part of a path and an argument of modprobe.
+#[must_use]
+pub fn is_kernel_name(text: &str) -> bool {
+    let inner = |c: char| c.is_ascii_alphanumeric() || matches!(c, '-' | '_');
+    // 56 bytes with the final NUL are what a module's name has (Linux: include/linux/module.h, MODULE_NAME_LEN).
+    text.len() <= 55 && text.starts_with(|c: char| c.is_ascii_alphanumeric()) && text.chars().all(inner)
 }
 
 /// A function and the driver that it should have.

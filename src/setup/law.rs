@@ -122,6 +122,7 @@ const CASES: &[Case] = &[
     ("set huge pages apart on nodes, of which one is in pieces", with_pages, |kernel| {
         planned(kernel, "hugepages: [{size: 2MiB, count: 6, node: 0}, {size: 2MiB, count: 9, node: 1}]")
     }),
+    ("load kernel modules", FakeKernel::usual, |kernel| planned(kernel, "modules: [vhost, tun, vhost-net]")),
     ("create two VFs, one for a guest", FakeKernel::usual, |kernel| planned(kernel, TWO_VFS)),
     ("bind a controller and a NIC that is up", with_nic_up, |kernel| {
         planned(kernel, "devices: [{select: {address: '02:00.0'}}, {select: {address: '01:00.0'}}]")

@@ -1,12 +1,13 @@
 //! From what is so and what should be so to the steps in between. Pure: reads facts, touches nothing.
 //!
 //! What is already so is dropped, because it is not ours to undo. The order is: huge pages (memory falls to pieces with
-//! time), links up, automatic probing off, virtual functions, automatic probing as it was, settings of virtual functions,
+//! time), kernel modules, links up, automatic probing off, virtual functions, automatic probing as it was, settings of virtual functions,
 //! drivers. A virtual function that does not exist yet is planned at the address
 //! where the standard puts it (PCIe 6.0, 9.3.3.9 and 9.3.3.10: First VF Offset and VF Stride) and found again by its index
 //! when the time comes; `apply` asks the guard about it then, because only then has it a group.
 
 mod huge_pages;
+mod modules;
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -15,7 +16,7 @@ use serde::Serialize;
 use super::action::bind_driver::{VfIndex, is_vfio};
 use super::action::vf_config::VfSettings;
 use super::action::{Action, BindDriver, Object, SetLink, VfAutoprobe, VfConfig, VfCount};
-use super::goal::{Goal, HugepagesGoal, Selector, SriovGoal};
+use super::goal::{Goal, Selector, SriovGoal};
 use super::guard::{Consents, Guard, Objection};
 use crate::host::HostFacts;
 use crate::host::fact::Fact;
@@ -131,7 +132,8 @@ pub fn plan(facts: &HostFacts, goal: &Goal, consents: &Consents) -> Result<Plan,
 /// # Errors
 /// [`PlanError`].
 pub fn release(facts: &HostFacts, selectors: &[Selector], consents: &Consents) -> Result<Plan, PlanError> {
-    let mut wanted = Wanted { hugepages: &[], pfs: Vec::new(), devices: Vec::new() };
+    let goal = Goal::default();
+    let mut wanted = Wanted { goal: &goal, pfs: Vec::new(), devices: Vec::new() };
     for selector in selectors {
         for device in functions(facts, selector)? {
             if wanted.devices.iter().all(|other| other.device.address != device.address) {
@@ -144,7 +146,8 @@ pub fn release(facts: &HostFacts, selectors: &[Selector], consents: &Consents) -
 
 /// What is asked for, with functions in place of selectors.
 struct Wanted<'a> {
-    hugepages: &'a [HugepagesGoal],
+    /// What is not about functions.
+    goal: &'a Goal,
     pfs: Vec<WantedVfs<'a>>,
     /// Everything else that is to be bound, VFs that exist and are not part of `pfs` included.
     devices: Vec<WantedDriver<'a>>,
@@ -230,7 +233,7 @@ impl<'a> Wanted<'a> {
                 }
             }
         }
-        Ok(Self { hugepages: &goal.hugepages, pfs, devices })
+        Ok(Self { goal, pfs, devices })
     }
 
     /// The functions that a driver of the host is to lose.
@@ -295,7 +298,8 @@ impl<'a> Planner<'a> {
             warnings: Vec::new(),
         };
         let mut planner = Self { facts, consents, taken: wanted.taken(facts), plan, objections: Vec::new() };
-        planner.huge_pages(wanted.hugepages)?;
+        planner.huge_pages(&wanted.goal.hugepages)?;
+        planner.modules(&wanted.goal.modules)?;
         for pf in &wanted.pfs {
             planner.virtual_functions(pf)?;
         }

@@ -60,6 +60,8 @@ pub(super) enum Job<'a> {
     Exchange { socket: BorrowedFd<'a>, request: &'a [u8] },
     /// Send `request` over `socket`, a connected one; the answer stays in the socket.
     Send { socket: BorrowedFd<'a>, request: &'a [u8] },
+    /// Unload the kernel module `name` if nobody uses it.
+    Unload { name: &'a CStr },
 }
 
 /// Most bytes of an answer; with its head it fits into one atomic write to a pipe (`PIPE_BUF`, pipe(7)).
@@ -106,6 +108,7 @@ fn child(job: Job<'_>, reply: &OwnedFd) -> ! {
         Job::Write { path, bytes } => write_once(path, bytes),
         Job::Exchange { socket, request } => exchange(socket, request, body),
         Job::Send { socket, request } => send(socket, request),
+        Job::Unload { name } => unload(name),
     };
     let (errno, count) = match result {
         Some(count) => (0, count),
@@ -129,6 +132,11 @@ fn write_once(path: &CStr, bytes: &[u8]) -> Option<usize> {
     }
     // SAFETY: the pointer and the length are those of one slice.
     usize::try_from(unsafe { libc::write(file, bytes.as_ptr().cast(), bytes.len()) }).ok()
+}
+
+fn unload(name: &CStr) -> Option<usize> {
+    // SAFETY: `name` ends with NUL; the kernel copies it. With O_NONBLOCK it does not wait for users to let go (delete_module(2)).
+    usize::try_from(unsafe { libc::syscall(libc::SYS_delete_module, name.as_ptr(), libc::O_NONBLOCK) }).ok()
 }
 
 fn send(socket: BorrowedFd<'_>, request: &[u8]) -> Option<usize> {

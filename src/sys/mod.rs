@@ -9,6 +9,7 @@ pub mod kvm_measure;
 pub mod kvm_query;
 pub mod lock;
 pub mod mmap;
+pub mod module;
 pub mod netlink;
 pub mod private_dir;
 pub mod process;

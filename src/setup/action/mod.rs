@@ -6,6 +6,7 @@
 
 pub mod bind_driver;
 pub mod hugepages;
+pub mod load_module;
 mod object;
 pub mod set_link;
 pub mod vf_autoprobe;
@@ -24,6 +25,7 @@ use crate::spec::pci::PciAddress;
 
 pub use bind_driver::BindDriver;
 pub use hugepages::Hugepages;
+pub use load_module::LoadModule;
 pub use object::{Footprint, Object};
 pub use set_link::SetLink;
 pub use vf_autoprobe::VfAutoprobe;
@@ -146,6 +148,8 @@ trait Act: fmt::Debug {
 pub enum Action {
     /// There are so many huge pages.
     Hugepages(Hugepages),
+    /// A kernel module is loaded.
+    LoadModule(LoadModule),
     /// A network interface is up or down.
     SetLink(SetLink),
     /// The kernel does or does not probe drivers for virtual functions that it creates.
@@ -166,6 +170,7 @@ impl Action {
     pub fn observe(&self, control: &dyn Control) -> Result<Change, ActionError> {
         Ok(match self.clone() {
             Self::Hugepages(action) => Change::Hugepages(observe(action, control)?),
+            Self::LoadModule(action) => Change::LoadModule(observe(action, control)?),
             Self::SetLink(action) => Change::SetLink(observe(action, control)?),
             Self::VfAutoprobe(action) => Change::VfAutoprobe(observe(action, control)?),
             Self::VfCount(action) => Change::VfCount(observe(action, control)?),
@@ -180,7 +185,7 @@ impl Action {
     #[must_use]
     pub fn function(&self) -> Option<PciAddress> {
         match self {
-            Self::Hugepages(_) => None,
+            Self::Hugepages(_) | Self::LoadModule(_) => None,
             Self::SetLink(action) => Some(action.function),
             Self::VfAutoprobe(action) => Some(action.pf),
             Self::VfCount(action) => Some(action.pf),
@@ -194,6 +199,7 @@ impl fmt::Display for Action {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let text = match self {
             Self::Hugepages(action) => action.describe(),
+            Self::LoadModule(action) => action.describe(),
             Self::SetLink(action) => action.describe(),
             Self::VfAutoprobe(action) => action.describe(),
             Self::VfCount(action) => action.describe(),
@@ -210,6 +216,8 @@ impl fmt::Display for Action {
 pub enum Change {
     /// See [`Action::Hugepages`].
     Hugepages(Changed<Hugepages, hugepages::PoolState>),
+    /// See [`Action::LoadModule`].
+    LoadModule(Changed<LoadModule, load_module::ModuleState>),
     /// See [`Action::SetLink`].
     SetLink(Changed<SetLink, set_link::LinkState>),
     /// See [`Action::VfAutoprobe`].
@@ -289,6 +297,7 @@ impl Change {
     fn inner(&self) -> &dyn Reversible {
         match self {
             Self::Hugepages(change) => change,
+            Self::LoadModule(change) => change,
             Self::SetLink(change) => change,
             Self::VfAutoprobe(change) => change,
             Self::VfCount(change) => change,
@@ -357,7 +366,7 @@ impl Change {
                 .changes
                 .first()
                 .zip(theirs.changes.first())
-                .is_some_and(|(mine, theirs)| mine.overlaps(*theirs))
+                .is_some_and(|(mine, theirs)| mine.overlaps(theirs))
     }
 
     /// The interface that goes down when it is taken back, and its function.
@@ -379,7 +388,7 @@ impl Change {
             Self::VfCount(_) | Self::VfConfig(_) | Self::BindDriver(_) => {
                 self.footprint().functions().collect()
             }
-            Self::Hugepages(_) | Self::SetLink(_) | Self::VfAutoprobe(_) => Vec::new(),
+            Self::Hugepages(_) | Self::LoadModule(_) | Self::SetLink(_) | Self::VfAutoprobe(_) => Vec::new(),
         }
     }
 

@@ -6,7 +6,7 @@ use crate::spec::pci::PciAddress;
 use crate::spec::units::ByteSize;
 
 /// A thing of the host.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Object {
     /// A PCI function.
     Function(PciAddress),
@@ -17,15 +17,17 @@ pub enum Object {
         /// The node on which they are; all of the host if there is none.
         node: Option<u32>,
     },
+    /// A kernel module, by its name in `/sys/module`.
+    Module(String),
 }
 
 impl Object {
     /// Whether what is done to one can be seen at the other.
     #[must_use]
-    pub fn overlaps(self, other: Self) -> bool {
+    pub fn overlaps(&self, other: &Self) -> bool {
         match (self, other) {
             (Self::HugePages { size_bytes, node }, Self::HugePages { size_bytes: size, node: other }) => {
-                size_bytes == size && node.zip(other).is_none_or(|(node, other)| node == other)
+                size_bytes == size && node.zip(*other).is_none_or(|(node, other)| node == other)
             }
             _ => self == other,
         }
@@ -46,6 +48,7 @@ impl fmt::Display for Object {
                 write!(f, "the pool of {} huge pages", ByteSize::from_bytes(*size_bytes))?;
                 node.map_or(Ok(()), |node| write!(f, " on node {node}"))
             }
+            Self::Module(name) => write!(f, "kernel module {name}"),
         }
     }
 }
@@ -64,7 +67,7 @@ impl Footprint {
     #[must_use]
     pub fn under(&self, later: &Self) -> Option<Object> {
         let theirs = || later.changes.iter().chain(&later.needs);
-        self.changes.iter().copied().find(|mine| theirs().any(|other| mine.overlaps(*other)))
+        self.changes.iter().find(|mine| theirs().any(|other| mine.overlaps(other))).cloned()
     }
 
     /// Whether the two concern a thing in common.
@@ -77,7 +80,7 @@ impl Footprint {
     pub fn functions(&self) -> impl Iterator<Item = PciAddress> {
         self.changes.iter().filter_map(|object| match object {
             Object::Function(address) => Some(*address),
-            Object::HugePages { .. } => None,
+            Object::HugePages { .. } | Object::Module(_) => None,
         })
     }
 }

@@ -302,3 +302,18 @@ fn a_physical_function_without_an_interface_keeps_no_settings() {
     assert!(matches!(error, PlanError::Impossible { .. }), "{error}");
     assert!(error.to_string().contains("no network interface"), "{error}");
 }
+
+#[test]
+fn modules_are_loaded_once_and_only_those_that_are_missing() {
+    let kernel = FakeKernel::usual();
+    kernel.load_module("vfio-pci").unwrap();
+
+    let plan = try_plan(&kernel, "modules: [vhost-net, vfio_pci, vhost_net]").unwrap();
+
+    assert_eq!(
+        plan.steps.iter().map(|step| step.text.as_str()).collect::<Vec<_>>(),
+        ["load kernel module vhost-net"]
+    );
+    assert_eq!(plan.already, ["kernel module vfio_pci is loaded"]);
+    assert_eq!(invalid(&kernel, "modules: ['../x']"), "`../x` is not the name of a kernel module");
+}

@@ -1,8 +1,8 @@
 //! `thruway apply`: make the host what a profile says.
 
-use crate::cli::change::{ChangeArgs, carry_out};
+use crate::cli::change::{ChangeArgs, carry_out, goal};
 use crate::cli::{CliResult, Context};
-use crate::profile::{Purpose, load};
+use crate::profile::Purpose;
 use crate::setup::plan::plan;
 
 /// Arguments of `thruway apply`.
@@ -25,6 +25,6 @@ pub(crate) struct Args {
 
 /// Applies.
 pub(crate) fn run(args: &Args, context: &Context) -> CliResult {
-    let goal = load(&args.profile, Purpose::Act)?.profile.host;
-    carry_out(&|facts, consents| plan(facts, &goal, consents), &args.change, context)
+    let wanted = goal(&args.profile, Purpose::Act)?;
+    carry_out(&|facts, consents| plan(facts, &wanted, consents), &args.change, context)
 }

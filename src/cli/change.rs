@@ -12,10 +12,13 @@ use crate::cli::{CliResult, Context, Exit, Failure, OrExit, confirmation, source
 use crate::host::HostFacts;
 use crate::host::fact::Fact;
 use crate::host::source::{LiveSource, Source};
+use crate::profile::{Purpose, load};
 use crate::report::{style::Tone, style::clean, table, view};
+use crate::setup::account;
 use crate::setup::apply::{ApplyError, Event, Executor, Left, StepError};
 use crate::setup::confirm::boot_time_s;
 use crate::setup::control::LiveControl;
+use crate::setup::goal::Goal;
 use crate::setup::guard::{Consents, Objection};
 use crate::setup::journal::{Journal, JournalError, LOCK_PATIENCE, Lock, RUN_DIR};
 use crate::setup::plan::{Plan, PlanError};
@@ -85,6 +88,11 @@ struct AppliedDocument {
 #[derive(Debug, Serialize)]
 struct RefusedDocument<'a> {
     refused: &'a [Objection],
+}
+
+/// What the profile `name` asks of this host, with the numbers of users and groups that it names.
+pub(crate) fn goal(name: &str, purpose: Purpose) -> Result<Goal, Failure> {
+    account::look_up(load(name, purpose)?.profile.host).map_err(plan_failure)
 }
 
 /// Shows what `make` plans; nothing is changed.

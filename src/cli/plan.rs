@@ -1,9 +1,9 @@
 //! `thruway plan`: what `apply` would change on this host.
 
-use crate::cli::change::{AllowArgs, show};
+use crate::cli::change::{AllowArgs, goal, show};
 use crate::cli::format::FormatArgs;
 use crate::cli::{CliResult, Context};
-use crate::profile::{Purpose, load};
+use crate::profile::Purpose;
 use crate::setup::plan::plan;
 
 /// Arguments of `thruway plan`.
@@ -27,6 +27,6 @@ pub(crate) struct Args {
 
 /// Plans and shows.
 pub(crate) fn run(args: &Args, context: &Context) -> CliResult {
-    let goal = load(&args.profile, Purpose::Look)?.profile.host;
-    show(&|facts, consents| plan(facts, &goal, consents), &args.allow, args.format, context)
+    let wanted = goal(&args.profile, Purpose::Look)?;
+    show(&|facts, consents| plan(facts, &wanted, consents), &args.allow, args.format, context)
 }

@@ -99,6 +99,11 @@ fn check_outside_machine(profile: &Profile) -> Vec<ConfigError> {
             wrong(format!("host.hugepages.{index}.size"), problem);
         }
     }
+    for (index, access) in profile.host.access.iter().enumerate() {
+        if let Some(problem) = access.problem() {
+            wrong(format!("host.access.{index}"), problem.to_owned());
+        }
+    }
     for (index, module) in profile.host.modules.iter().enumerate() {
         if !is_kernel_name(module) {
             let problem = format!("`{}` is not the name of a kernel module", module.escape_debug());

@@ -80,6 +80,17 @@ pub enum ControlError {
         #[source]
         source: io::Error,
     },
+    /// Who may open a device node could not be changed.
+    #[error("cannot give {path} {wanted}")]
+    Node {
+        /// The node.
+        path: String,
+        /// What was asked.
+        wanted: String,
+        /// What the kernel said.
+        #[source]
+        source: io::Error,
+    },
     /// A kernel module could not be unloaded.
     #[error("cannot unload kernel module {module}")]
     Unload {
@@ -109,6 +120,18 @@ impl ControlError {
         } else {
             Self::Vf { interface, index, setting, source }
         }
+    }
+
+    /// What [`Control::set_owner`] is asked, in words.
+    #[must_use]
+    pub fn owner(uid: u32, gid: u32) -> String {
+        format!("to user {uid} and group {gid}")
+    }
+
+    /// What [`Control::set_mode`] is asked, in words.
+    #[must_use]
+    pub fn mode(mode: u32) -> String {
+        format!("mode {mode:04o}")
     }
 
     /// Whether the kernel may still carry out what was asked.
@@ -150,6 +173,18 @@ pub trait Control: Send + Sync {
         setting: VfSetting,
         limit: Duration,
     ) -> Result<(), ControlError>;
+
+    /// Gives the character device at `path` to user `uid` and group `gid`, both by number. A link is not followed.
+    ///
+    /// # Errors
+    /// [`ControlError::Node`] or [`ControlError::Pending`].
+    fn set_owner(&self, path: &str, uid: u32, gid: u32, limit: Duration) -> Result<(), ControlError>;
+
+    /// Sets the permission bits of the character device at `path`, as chmod(2) takes them. A link is not followed.
+    ///
+    /// # Errors
+    /// [`ControlError::Node`] or [`ControlError::Pending`].
+    fn set_mode(&self, path: &str, mode: u32, limit: Duration) -> Result<(), ControlError>;
 
     /// Loads a kernel module, by name or by alias (`pci:v..d..`); one that is loaded or built in is fine.
     ///
@@ -235,6 +270,18 @@ impl Control for LiveControl {
         })
     }
 
+    fn set_owner(&self, path: &str, uid: u32, gid: u32, limit: Duration) -> Result<(), ControlError> {
+        tracing::debug!(path, uid, gid, "set owner");
+        sys::node::set_owner(Path::new(path), uid, gid, limit)
+            .map_err(|error| node_error(path, ControlError::owner(uid, gid), error))
+    }
+
+    fn set_mode(&self, path: &str, mode: u32, limit: Duration) -> Result<(), ControlError> {
+        tracing::debug!(path, mode, "set mode");
+        sys::node::set_mode(Path::new(path), mode, limit)
+            .map_err(|error| node_error(path, ControlError::mode(mode), error))
+    }
+
     fn load_module(&self, module: &str) -> Result<(), ControlError> {
         tracing::debug!(module, "modprobe");
         let failed = |reason: String| ControlError::Module { module: module.to_owned(), reason };
@@ -295,6 +342,14 @@ fn write_error(path: &str, value: &str, error: ChildError) -> ControlError {
     match error {
         ChildError::Stuck { limit, pid } => ControlError::Pending { path, value, limit, pid },
         other => ControlError::Write { path, value, source: cause(other) },
+    }
+}
+
+fn node_error(path: &str, wanted: String, error: ChildError) -> ControlError {
+    let path = path.to_owned();
+    match error {
+        ChildError::Stuck { limit, pid } => ControlError::Pending { path, value: wanted, limit, pid },
+        other => ControlError::Node { path, wanted, source: cause(other) },
     }
 }
 

@@ -9,6 +9,7 @@ mod functions;
 mod huge_pages;
 mod modules;
 mod network;
+mod nodes;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
@@ -61,6 +62,7 @@ pub(super) struct Trouble {
 struct Inner {
     writes: usize,
     log: Vec<String>,
+    pauses: usize,
     trouble: Option<Trouble>,
     /// Virtual functions that a guest has open.
     open: BTreeSet<PciAddress>,
@@ -127,7 +129,7 @@ impl Source for FreshTree {
     }
 
     fn device_node(&self, path: &str) -> Fact<DeviceNode> {
-        self.now().device_node(path)
+        nodes::node(&self.0, path)
     }
 }
 
@@ -169,6 +171,7 @@ impl FakeKernel {
             fs::create_dir_all(kernel.at(&format!("/sys/bus/pci/drivers/{driver}"))).unwrap();
         }
         kernel.put(VF_LINKS, "[]");
+        kernel.put(nodes::OWNERS, "{}");
         for function in functions {
             kernel.add(function);
         }
@@ -282,6 +285,11 @@ impl FakeKernel {
         self.inner.lock().unwrap().writes
     }
 
+    /// How often time was let pass.
+    pub(super) fn pauses(&self) -> usize {
+        self.inner.lock().unwrap().pauses
+    }
+
     pub(super) fn log(&self) -> Vec<String> {
         self.inner.lock().unwrap().log.clone()
     }
@@ -371,7 +379,7 @@ impl FakeKernel {
             self.driver(member.unwrap().file_name().to_str().unwrap()).as_deref() == Some("vfio-pci")
         });
         if !held {
-            let _ = fs::remove_file(self.at(&format!("/dev/vfio/{group}")));
+            self.remove_node(&format!("/dev/vfio/{group}"));
         }
     }
 
@@ -595,6 +603,24 @@ impl Control for FakeKernel {
         )
     }
 
+    fn set_owner(&self, path: &str, uid: u32, gid: u32, _limit: Duration) -> Result<(), ControlError> {
+        let wanted = ControlError::owner(uid, gid);
+        self.attempt(
+            &format!("{path} {wanted}"),
+            || self.change_node(path, |node| (node.uid, node.gid) = (uid, gid)),
+            |source| ControlError::Node { path: path.to_owned(), wanted: wanted.clone(), source },
+        )
+    }
+
+    fn set_mode(&self, path: &str, mode: u32, _limit: Duration) -> Result<(), ControlError> {
+        let wanted = ControlError::mode(mode);
+        self.attempt(
+            &format!("{path} {wanted}"),
+            || self.change_node(path, |node| node.mode = mode),
+            |source| ControlError::Node { path: path.to_owned(), wanted: wanted.clone(), source },
+        )
+    }
+
     fn load_module(&self, module: &str) -> Result<(), ControlError> {
         // What binding loads stays, and a module that it does not get is told by the driver that is not there.
         if module == "vfio-pci" || module.starts_with("pci:") {
@@ -612,5 +638,7 @@ impl Control for FakeKernel {
         )
     }
 
-    fn pause(&self, _time: Duration) {}
+    fn pause(&self, _time: Duration) {
+        self.inner.lock().unwrap().pauses += 1;
+    }
 }

@@ -3,6 +3,7 @@
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+pub use super::account::Account;
 pub use crate::host::select::{Selector, VfSelector};
 use crate::spec::ethernet::{MAX_VLAN, MacAddress};
 
@@ -16,6 +17,9 @@ pub struct Goal {
     pub sriov: Vec<SriovGoal>,
     /// Huge pages to reserve.
     pub hugepages: Vec<HugepagesGoal>,
+    /// Who else than root may open the VFIO nodes of functions, and so start machines with them.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub access: Vec<AccessGoal>,
     /// Kernel modules that should be loaded, such as `vfio-pci`; those that are part of the kernel are.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub modules: Vec<String>,
@@ -42,6 +46,31 @@ pub struct DeviceGoal {
 
 fn vfio_pci() -> String {
     "vfio-pci".to_owned()
+}
+
+/// Who may open the VFIO node of a function, `/dev/vfio/N`, for as long as the function is bound. All functions of an IOMMU
+/// group have one node. Whoever has it needs a limit on locked memory above the guest's, too (getrlimit(2),
+/// `RLIMIT_MEMLOCK`).
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct AccessGoal {
+    /// Which function; one that is, or is to be, bound to a VFIO driver.
+    pub select: Selector,
+    /// The user that should own the node.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub user: Option<Account>,
+    /// The group that should own the node, and whose members may open it then.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub group: Option<Account>,
+}
+
+impl AccessGoal {
+    /// Why this asks for nothing, if so.
+    #[must_use]
+    pub fn problem(&self) -> Option<&'static str> {
+        let nobody = self.user.is_none() && self.group.is_none();
+        nobody.then_some("nobody is named; write `user`, `group` or both")
+    }
 }
 
 /// A physical function and its virtual functions.

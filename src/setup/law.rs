@@ -151,6 +151,23 @@ const CASES: &[Case] = &[
                 {index: 1, mac: '02:00:00:00:00:02', trust: false}]}]",
         )
     }),
+    ("let somebody open the node of a function that is bound for that", FakeKernel::usual, |kernel| {
+        planned(
+            kernel,
+            "devices: [{select: {address: '02:00.0'}}]
+access: [{select: {address: '02:00.0'}, user: 1000, group: 107}]",
+        )
+    }),
+    ("let somebody open the node of a VF that is new", with_vfs, |kernel| {
+        planned(
+            kernel,
+            "sriov: [{pf: {address: '01:00.0'}, count: 4, vfs: [{index: 3, driver: vfio-pci}]}]
+access: [{select: {vf: {pf: {address: '01:00.0'}, index: 3}}, group: 107}]",
+        )
+    }),
+    ("let somebody open the node of a VF that stays bound", with_vfs, |kernel| {
+        planned(kernel, "access: [{select: {address: '01:10.2'}, user: 1000}]")
+    }),
     ("give a VF back", with_vfs, |kernel| {
         let facts = host::collect(kernel.source());
         release(&facts, &["0000:01:10.2".parse().unwrap()], &Consents::default()).unwrap()

@@ -7,6 +7,7 @@
 //!
 //! What outlives an undo: kernel modules stay loaded, and the journal keeps the record until the next boot.
 
+pub mod account;
 pub mod action;
 pub mod apply;
 pub mod confirm;

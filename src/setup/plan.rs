@@ -2,10 +2,11 @@
 //!
 //! What is already so is dropped, because it is not ours to undo. The order is: huge pages (memory falls to pieces with
 //! time), kernel modules, links up, automatic probing off, virtual functions, automatic probing as it was, settings of virtual functions,
-//! drivers. A virtual function that does not exist yet is planned at the address
+//! drivers, access to their nodes. A virtual function that does not exist yet is planned at the address
 //! where the standard puts it (PCIe 6.0, 9.3.3.9 and 9.3.3.10: First VF Offset and VF Stride) and found again by its index
 //! when the time comes; `apply` asks the guard about it then, because only then has it a group.
 
+mod access;
 mod huge_pages;
 mod modules;
 
@@ -22,7 +23,7 @@ use crate::host::HostFacts;
 use crate::host::fact::Fact;
 use crate::host::pci::PciDevice;
 use crate::host::select::{SelectError, resolve, resolve_all};
-use crate::host::sriov::Sriov;
+use crate::host::sriov::{Sriov, VirtualFunction};
 use crate::spec::pci::PciAddress;
 
 /// What is to be done, in order.
@@ -236,6 +237,19 @@ impl<'a> Wanted<'a> {
         Ok(Self { goal, pfs, devices })
     }
 
+    /// The driver that `device`, which exists, is to have, if it is to have another one than now.
+    fn driver(&self, device: &PciDevice) -> Option<&str> {
+        let asked = self.devices.iter().find(|wanted| wanted.device.address == device.address);
+        let of_vf = || {
+            let (pf, vf) = self.pfs.iter().find_map(|wanted| {
+                let is_it = |vf: &&VirtualFunction| vf.address == Fact::Known(device.address);
+                Some((wanted, wanted.sriov.vfs.iter().find(is_it)?))
+            })?;
+            pf.drivers.get(&vf.index)?.as_deref()
+        };
+        asked.and_then(|wanted| wanted.driver.as_deref()).or_else(of_vf)
+    }
+
     /// The functions that a driver of the host is to lose.
     fn taken(&self, facts: &HostFacts) -> BTreeSet<PciAddress> {
         let devices = self.devices.iter().map(|wanted| wanted.device.address);
@@ -306,6 +320,7 @@ impl<'a> Planner<'a> {
         for wanted in &wanted.devices {
             planner.bind(wanted.device, None, wanted.driver.clone())?;
         }
+        planner.access(wanted)?;
         planner.finish()
     }
 

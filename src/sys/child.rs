@@ -60,6 +60,10 @@ pub(super) enum Job<'a> {
     Exchange { socket: BorrowedFd<'a>, request: &'a [u8] },
     /// Send `request` over `socket`, a connected one; the answer stays in the socket.
     Send { socket: BorrowedFd<'a>, request: &'a [u8] },
+    /// Give the file `node` to a user and a group.
+    SetOwner { node: BorrowedFd<'a>, uid: u32, gid: u32 },
+    /// Set the permission bits of the file at `path`, links followed.
+    SetMode { path: &'a CStr, mode: u32 },
     /// Unload the kernel module `name` if nobody uses it.
     Unload { name: &'a CStr },
 }
@@ -108,6 +112,8 @@ fn child(job: Job<'_>, reply: &OwnedFd) -> ! {
         Job::Write { path, bytes } => write_once(path, bytes),
         Job::Exchange { socket, request } => exchange(socket, request, body),
         Job::Send { socket, request } => send(socket, request),
+        Job::SetOwner { node, uid, gid } => set_owner(node, uid, gid),
+        Job::SetMode { path, mode } => set_mode(path, mode),
         Job::Unload { name } => unload(name),
     };
     let (errno, count) = match result {
@@ -132,6 +138,18 @@ fn write_once(path: &CStr, bytes: &[u8]) -> Option<usize> {
     }
     // SAFETY: the pointer and the length are those of one slice.
     usize::try_from(unsafe { libc::write(file, bytes.as_ptr().cast(), bytes.len()) }).ok()
+}
+
+fn set_owner(node: BorrowedFd<'_>, uid: u32, gid: u32) -> Option<usize> {
+    // SAFETY: the path is empty and ends with NUL, so the descriptor alone says which file is meant (AT_EMPTY_PATH); the rest
+    // are numbers.
+    let result = unsafe { libc::fchownat(node.as_raw_fd(), c"".as_ptr(), uid, gid, libc::AT_EMPTY_PATH) };
+    usize::try_from(result).ok()
+}
+
+fn set_mode(path: &CStr, mode: u32) -> Option<usize> {
+    // SAFETY: `path` ends with NUL.
+    usize::try_from(unsafe { libc::chmod(path.as_ptr(), mode) }).ok()
 }
 
 fn unload(name: &CStr) -> Option<usize> {

@@ -11,6 +11,7 @@ pub mod lock;
 pub mod mmap;
 pub mod module;
 pub mod netlink;
+pub mod node;
 pub mod private_dir;
 pub mod process;
 pub mod rlimit;

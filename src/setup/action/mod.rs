@@ -7,6 +7,7 @@
 pub mod bind_driver;
 pub mod hugepages;
 pub mod load_module;
+pub mod node_access;
 mod object;
 pub mod set_link;
 pub mod vf_autoprobe;
@@ -26,6 +27,7 @@ use crate::spec::pci::PciAddress;
 pub use bind_driver::BindDriver;
 pub use hugepages::Hugepages;
 pub use load_module::LoadModule;
+pub use node_access::NodeAccess;
 pub use object::{Footprint, Object};
 pub use set_link::SetLink;
 pub use vf_autoprobe::VfAutoprobe;
@@ -160,6 +162,8 @@ pub enum Action {
     VfConfig(VfConfig),
     /// A function has this driver.
     BindDriver(BindDriver),
+    /// Somebody may open a function's VFIO node.
+    NodeAccess(NodeAccess),
 }
 
 impl Action {
@@ -176,6 +180,7 @@ impl Action {
             Self::VfCount(action) => Change::VfCount(observe(action, control)?),
             Self::VfConfig(action) => Change::VfConfig(observe(action.resolve(control)?, control)?),
             Self::BindDriver(action) => Change::BindDriver(observe(action.resolve(control)?, control)?),
+            Self::NodeAccess(action) => Change::NodeAccess(observe(action.resolve(control)?, control)?),
         })
     }
 }
@@ -191,6 +196,7 @@ impl Action {
             Self::VfCount(action) => Some(action.pf),
             Self::VfConfig(action) => Some(action.function),
             Self::BindDriver(action) => Some(action.function),
+            Self::NodeAccess(action) => Some(action.function),
         }
     }
 }
@@ -205,6 +211,7 @@ impl fmt::Display for Action {
             Self::VfCount(action) => action.describe(),
             Self::VfConfig(action) => action.describe(),
             Self::BindDriver(action) => action.describe(),
+            Self::NodeAccess(action) => action.describe(),
         };
         f.write_str(&text)
     }
@@ -228,6 +235,8 @@ pub enum Change {
     VfConfig(Changed<VfConfig, vf_config::VfState>),
     /// See [`Action::BindDriver`].
     BindDriver(Changed<BindDriver, bind_driver::FunctionState>),
+    /// See [`Action::NodeAccess`].
+    NodeAccess(Changed<NodeAccess, node_access::NodeState>),
 }
 
 /// One kind of action and what was so before it.
@@ -303,6 +312,7 @@ impl Change {
             Self::VfCount(change) => change,
             Self::VfConfig(change) => change,
             Self::BindDriver(change) => change,
+            Self::NodeAccess(change) => change,
         }
     }
 
@@ -388,13 +398,17 @@ impl Change {
             Self::VfCount(_) | Self::VfConfig(_) | Self::BindDriver(_) => {
                 self.footprint().functions().collect()
             }
-            Self::Hugepages(_) | Self::LoadModule(_) | Self::SetLink(_) | Self::VfAutoprobe(_) => Vec::new(),
+            Self::Hugepages(_)
+            | Self::LoadModule(_)
+            | Self::SetLink(_)
+            | Self::VfAutoprobe(_)
+            | Self::NodeAccess(_) => Vec::new(),
         }
     }
 
-    /// Whether it ends with its function, and does not keep anybody from taking that away.
+    /// Whether it ends with its function, or with that function's driver, and does not keep anybody from taking that away.
     pub(super) fn ends_with_function(&self) -> bool {
-        matches!(self, Self::VfConfig(_))
+        matches!(self, Self::VfConfig(_) | Self::NodeAccess(_))
     }
 
     /// What it does, in one line.

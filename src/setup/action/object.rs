@@ -19,6 +19,8 @@ pub enum Object {
     },
     /// A kernel module, by its name in `/sys/module`.
     Module(String),
+    /// The VFIO node of an IOMMU group.
+    VfioNode(u32),
 }
 
 impl Object {
@@ -48,6 +50,7 @@ impl fmt::Display for Object {
                 write!(f, "the pool of {} huge pages", ByteSize::from_bytes(*size_bytes))?;
                 node.map_or(Ok(()), |node| write!(f, " on node {node}"))
             }
+            Self::VfioNode(group) => write!(f, "/dev/vfio/{group}"),
             Self::Module(name) => write!(f, "kernel module {name}"),
         }
     }
@@ -80,7 +83,7 @@ impl Footprint {
     pub fn functions(&self) -> impl Iterator<Item = PciAddress> {
         self.changes.iter().filter_map(|object| match object {
             Object::Function(address) => Some(*address),
-            Object::HugePages { .. } | Object::Module(_) => None,
+            Object::HugePages { .. } | Object::Module(_) | Object::VfioNode(_) => None,
         })
     }
 }

@@ -317,3 +317,73 @@ fn modules_are_loaded_once_and_only_those_that_are_missing() {
     assert_eq!(plan.already, ["kernel module vfio_pci is loaded"]);
     assert_eq!(invalid(&kernel, "modules: ['../x']"), "`../x` is not the name of a kernel module");
 }
+
+#[test]
+fn nodes_are_given_after_their_functions_are_bound_and_only_where_there_will_be_one() {
+    let kernel = FakeKernel::usual();
+    let found = texts(
+        &kernel,
+        "sriov: [{pf: {address: '01:00.0'}, count: 1, vfs: [{index: 0, driver: vfio-pci}]}]
+devices: [{select: {address: '02:00.0'}}]
+access: [{select: {vf: {pf: {address: '01:00.0'}, index: 0}}, group: 107}, {select: {address: '02:00.0'}, user: 1000, group: 107}]",
+    );
+    assert_eq!(
+        found[found.len() - 2..],
+        [
+            "let group 107 open the VFIO node of 0000:01:10.0 (VF 0 of 0000:01:00.0)",
+            "let user 1000 and group 107 open the VFIO node of 0000:02:00.0",
+        ]
+    );
+    for (yaml, part) in [
+        (
+            "access: [{select: {address: '02:00.0'}, user: 1000}]",
+            "it has driver nvme, and only functions of a VFIO",
+        ),
+        (
+            "sriov: [{pf: {address: '01:00.0'}, count: 1}]
+access: [{select: {vf: {pf: {address: '01:00.0'}, index: 0}}, user: 1}]",
+            "0000:01:10.0: it has no driver",
+        ),
+    ] {
+        let error = try_plan(&kernel, yaml).unwrap_err().to_string();
+        assert!(error.contains(part), "{error}");
+    }
+    for (yaml, part) in [
+        ("access: [{select: {address: '02:00.0'}}]", "nobody is named"),
+        ("access: [{select: {address: '02:00.0'}, user: x}]", "the number of user `x` was not looked up"),
+        (
+            "sriov: [{pf: {address: '01:00.0'}, count: 1}]
+access: [{select: {vf: {pf: {address: '01:00.0'}, index: 1}}, user: 1}]",
+            "and 1 of them in all",
+        ),
+        (
+            "devices: [{select: {address: '02:00.0'}}]
+access: [{select: {address: '02:00.0'}, user: 1}, {select: {address: '02:00.0'}, user: 2}]",
+            "asked for twice, for different owners",
+        ),
+    ] {
+        let text = invalid(&kernel, yaml);
+        assert!(text.contains(part), "{text}");
+    }
+}
+
+#[test]
+fn a_node_that_is_given_already_is_left() {
+    let kernel = FakeKernel::usual();
+    kernel.load_module("vfio-pci").unwrap();
+    for (path, value) in [
+        ("/sys/bus/pci/devices/0000:02:00.0/driver_override", "vfio-pci"),
+        ("/sys/bus/pci/devices/0000:02:00.0/driver/unbind", NVME.address),
+        ("/sys/bus/pci/drivers_probe", NVME.address),
+    ] {
+        kernel.write(path, value, BIND_LIMIT).unwrap();
+    }
+    kernel.set_owner("/dev/vfio/2", 1000, 0, BIND_LIMIT).unwrap();
+    let of = |user| format!("access: [{{select: {{address: '02:00.0'}}, user: {user}}}]");
+
+    let plan = try_plan(&kernel, &of(1000)).unwrap();
+
+    assert!(plan.is_empty());
+    assert_eq!(plan.already, ["the VFIO node of 0000:02:00.0 is that of user 1000"]);
+    assert_eq!(texts(&kernel, &of(1001)), ["let user 1001 open the VFIO node of 0000:02:00.0"]);
+}

@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 
 use crate::profile::schema::{Device, Machine, Profile, SCHEMA_VERSION};
 use crate::setup::goal::{Selector, is_kernel_name};
+use crate::spec::cpu_list::CpuList;
 use crate::spec::pci::PciAddress;
 use crate::vmm::config::{BootConfig, ConfigError, DeviceConfig, MAX_CPUS, MachineConfig, is_name};
 use crate::vmm::vfio::VfioConfig;
@@ -103,6 +104,9 @@ fn check_outside_machine(profile: &Profile) -> Vec<ConfigError> {
         if let Some(problem) = access.problem() {
             wrong(format!("host.access.{index}"), problem.to_owned());
         }
+    }
+    if profile.host.isolate_cpus.as_ref().is_some_and(CpuList::is_empty) {
+        wrong("host.isolate_cpus".to_owned(), "no CPU is named; write for example \"2-3,6\"".to_owned());
     }
     for (index, module) in profile.host.modules.iter().enumerate() {
         if !is_kernel_name(module) {

@@ -80,6 +80,17 @@ pub enum ControlError {
         #[source]
         source: io::Error,
     },
+    /// A control group could not be made or removed.
+    #[error("cannot {} {path}", change.verb())]
+    Directory {
+        /// The directory that is the group.
+        path: String,
+        /// What was asked.
+        change: DirectoryChange,
+        /// What the kernel said.
+        #[source]
+        source: io::Error,
+    },
     /// Who may open a device node could not be changed.
     #[error("cannot give {path} {wanted}")]
     Node {
@@ -108,6 +119,24 @@ pub enum ControlError {
         /// What modprobe said.
         reason: String,
     },
+}
+
+/// What is asked of a directory.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum DirectoryChange {
+    /// To be made.
+    Make,
+    /// To be removed.
+    Remove,
+}
+
+impl DirectoryChange {
+    fn verb(self) -> &'static str {
+        match self {
+            Self::Make => "make",
+            Self::Remove => "remove",
+        }
+    }
 }
 
 impl ControlError {
@@ -155,6 +184,18 @@ pub trait Control: Send + Sync {
     /// # Errors
     /// [`ControlError::Write`] or [`ControlError::Pending`].
     fn write(&self, path: &str, value: &str, limit: Duration) -> Result<(), ControlError>;
+
+    /// Makes the control group `path`, which is a directory.
+    ///
+    /// # Errors
+    /// [`ControlError::Directory`] or [`ControlError::Pending`].
+    fn make_directory(&self, path: &str, limit: Duration) -> Result<(), ControlError>;
+
+    /// Removes the control group `path`, which nobody is in.
+    ///
+    /// # Errors
+    /// [`ControlError::Directory`] or [`ControlError::Pending`].
+    fn remove_directory(&self, path: &str, limit: Duration) -> Result<(), ControlError>;
 
     /// Brings a network interface up or down.
     ///
@@ -233,6 +274,18 @@ impl Control for LiveControl {
         tracing::debug!(path, value, "write");
         child::write_file(Path::new(path), value.as_bytes(), limit)
             .map_err(|error| write_error(path, value, error))
+    }
+
+    fn make_directory(&self, path: &str, limit: Duration) -> Result<(), ControlError> {
+        tracing::debug!(path, "mkdir");
+        child::make_directory(Path::new(path), limit)
+            .map_err(|error| directory_error(path, DirectoryChange::Make, error))
+    }
+
+    fn remove_directory(&self, path: &str, limit: Duration) -> Result<(), ControlError> {
+        tracing::debug!(path, "rmdir");
+        child::remove_directory(Path::new(path), limit)
+            .map_err(|error| directory_error(path, DirectoryChange::Remove, error))
     }
 
     fn set_link(&self, interface: &str, up: bool, limit: Duration) -> Result<(), ControlError> {
@@ -342,6 +395,16 @@ fn write_error(path: &str, value: &str, error: ChildError) -> ControlError {
     match error {
         ChildError::Stuck { limit, pid } => ControlError::Pending { path, value, limit, pid },
         other => ControlError::Write { path, value, source: cause(other) },
+    }
+}
+
+fn directory_error(path: &str, change: DirectoryChange, error: ChildError) -> ControlError {
+    let path = path.to_owned();
+    match error {
+        ChildError::Stuck { limit, pid } => {
+            ControlError::Pending { path, value: change.verb().to_owned(), limit, pid }
+        }
+        other => ControlError::Directory { path, change, source: cause(other) },
     }
 }
 

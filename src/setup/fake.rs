@@ -6,6 +6,7 @@
 //! answers EBUSY between two counts that are not 0, ERANGE above the total, and blocks at 0 while a function is open.
 
 mod functions;
+mod groups;
 mod huge_pages;
 mod modules;
 mod network;
@@ -22,7 +23,7 @@ use std::time::Duration;
 use crate::host::fact::Fact;
 pub(super) use crate::host::source::fake::memory_dir;
 use crate::host::source::{CpuidLeaf, DeviceNode, KvmAnswer, Route, Source, TreeSource, VfLink, VfLinks};
-use crate::setup::control::{Control, ControlError, VfSetting};
+use crate::setup::control::{Control, ControlError, DirectoryChange, VfSetting};
 use crate::spec::ethernet::MacAddress;
 use crate::spec::pci::PciAddress;
 use functions::natural;
@@ -454,6 +455,9 @@ impl FakeKernel {
         if huge_pages::are_at(path) {
             return self.huge_pages_effect(path, value);
         }
+        if groups::are_at(path) {
+            return self.groups_effect(path, value);
+        }
         if path == "/sys/bus/pci/drivers_probe" {
             let address: PciAddress = value.parse().map_err(|_| errno(libc::EINVAL))?;
             if !self.at(&format!("{DEVICES}/{address}")).exists() {
@@ -569,6 +573,26 @@ impl Control for FakeKernel {
             &format!("{path} <- {}", value.escape_debug()),
             || self.effect(path, value),
             |source| ControlError::Write { path: path.to_owned(), value: value.to_owned(), source },
+        )
+    }
+
+    fn make_directory(&self, path: &str, _limit: Duration) -> Result<(), ControlError> {
+        self.attempt(
+            &format!("mkdir {path}"),
+            || self.make_group(path),
+            |source| ControlError::Directory { path: path.to_owned(), change: DirectoryChange::Make, source },
+        )
+    }
+
+    fn remove_directory(&self, path: &str, _limit: Duration) -> Result<(), ControlError> {
+        self.attempt(
+            &format!("rmdir {path}"),
+            || self.remove_group(path),
+            |source| ControlError::Directory {
+                path: path.to_owned(),
+                change: DirectoryChange::Remove,
+                source,
+            },
         )
     }
 

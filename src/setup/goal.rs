@@ -5,6 +5,7 @@ use serde::{Deserialize, Serialize};
 
 pub use super::account::Account;
 pub use crate::host::select::{Selector, VfSelector};
+use crate::spec::cpu_list::CpuList;
 use crate::spec::ethernet::{MAX_VLAN, MacAddress};
 
 /// The state that a profile asks of a host. Everything that it does not name stays as it is.
@@ -20,6 +21,11 @@ pub struct Goal {
     /// Who else than root may open the VFIO nodes of functions, and so start machines with them.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub access: Vec<AccessGoal>,
+    /// CPUs that only processes in the control group `/sys/fs/cgroup/thruway` run on, such as `2-3,6`: put the shell that
+    /// starts a machine into it (`echo $$ >/sys/fs/cgroup/thruway/cgroup.procs`). Takes control groups of version 2 and
+    /// Linux 6.1.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub isolate_cpus: Option<CpuList>,
     /// Kernel modules that should be loaded, such as `vfio-pci`; those that are part of the kernel are.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub modules: Vec<String>,

@@ -115,6 +115,25 @@ fn with_pages() -> FakeKernel {
     ])
 }
 
+fn with_cpus() -> FakeKernel {
+    FakeKernel::new(&[]).with_cpus()
+}
+
+fn with_isolated() -> FakeKernel {
+    let kernel = with_cpus();
+    for (path, value) in [
+        ("/sys/fs/cgroup/cgroup.subtree_control", "+cpuset"),
+        ("/sys/fs/cgroup/system.slice/cpuset.cpus", "0-1"),
+        ("/sys/fs/cgroup/thruway/cpuset.cpus", "2"),
+        ("/sys/fs/cgroup/thruway/cpuset.cpus.partition", "isolated"),
+    ] {
+        let _ = kernel.make_group("/sys/fs/cgroup/thruway");
+        kernel.write(path, value, QUICK).unwrap();
+    }
+    kernel.trouble(None);
+    kernel
+}
+
 const CASES: &[Case] = &[
     ("set huge pages apart on the whole host", with_pages, |kernel| {
         planned(kernel, "hugepages: [{size: 2MiB, count: 10}]")
@@ -122,6 +141,8 @@ const CASES: &[Case] = &[
     ("set huge pages apart on nodes, of which one is in pieces", with_pages, |kernel| {
         planned(kernel, "hugepages: [{size: 2MiB, count: 6, node: 0}, {size: 2MiB, count: 9, node: 1}]")
     }),
+    ("set CPUs apart", with_cpus, |kernel| planned(kernel, "isolate_cpus: 2-3")),
+    ("set another CPU apart", with_isolated, |kernel| planned(kernel, "isolate_cpus: 2-3")),
     ("load kernel modules", FakeKernel::usual, |kernel| planned(kernel, "modules: [vhost, tun, vhost-net]")),
     ("create two VFs, one for a guest", FakeKernel::usual, |kernel| planned(kernel, TWO_VFS)),
     ("bind a controller and a NIC that is up", with_nic_up, |kernel| {

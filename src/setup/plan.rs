@@ -1,7 +1,7 @@
 //! From what is so and what should be so to the steps in between. Pure: reads facts, touches nothing.
 //!
 //! What is already so is dropped, because it is not ours to undo. The order is: huge pages (memory falls to pieces with
-//! time), kernel modules, links up, automatic probing off, virtual functions, automatic probing as it was, settings of virtual functions,
+//! time), kernel modules, CPUs, links up, automatic probing off, virtual functions, automatic probing as it was, settings of virtual functions,
 //! drivers, access to their nodes. A virtual function that does not exist yet is planned at the address
 //! where the standard puts it (PCIe 6.0, 9.3.3.9 and 9.3.3.10: First VF Offset and VF Stride) and found again by its index
 //! when the time comes; `apply` asks the guard about it then, because only then has it a group.
@@ -9,6 +9,7 @@
 mod access;
 mod huge_pages;
 mod modules;
+mod processors;
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -314,6 +315,7 @@ impl<'a> Planner<'a> {
         let mut planner = Self { facts, consents, taken: wanted.taken(facts), plan, objections: Vec::new() };
         planner.huge_pages(&wanted.goal.hugepages)?;
         planner.modules(&wanted.goal.modules)?;
+        planner.isolate(wanted.goal.isolate_cpus.as_ref())?;
         for pf in &wanted.pfs {
             planner.virtual_functions(pf)?;
         }

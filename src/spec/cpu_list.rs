@@ -6,7 +6,7 @@ use std::collections::BTreeSet;
 use std::fmt;
 use std::str::FromStr;
 
-use serde::{Serialize, Serializer};
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 /// One more than the highest number that is taken for a CPU's: eight times what the kernel can be built for (8192,
 /// Linux: arch/x86/Kconfig, NR_CPUS).
@@ -170,6 +170,44 @@ impl Serialize for CpuList {
     }
 }
 
+impl<'de> Deserialize<'de> for CpuList {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct Visitor;
+        impl serde::de::Visitor<'_> for Visitor {
+            type Value = CpuList;
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("a list of CPUs such as 0-3,8")
+            }
+            // YAML takes a single CPU for a number.
+            fn visit_u64<E: serde::de::Error>(self, cpu: u64) -> Result<CpuList, E> {
+                self.visit_str(&cpu.to_string())
+            }
+            fn visit_i64<E: serde::de::Error>(self, cpu: i64) -> Result<CpuList, E> {
+                self.visit_str(&cpu.to_string())
+            }
+            fn visit_str<E: serde::de::Error>(self, text: &str) -> Result<CpuList, E> {
+                text.parse().map_err(E::custom)
+            }
+        }
+        deserializer.deserialize_any(Visitor)
+    }
+}
+
+impl schemars::JsonSchema for CpuList {
+    fn schema_name() -> std::borrow::Cow<'static, str> {
+        "CpuList".into()
+    }
+    fn json_schema(_: &mut schemars::SchemaGenerator) -> schemars::Schema {
+        schemars::json_schema!({
+            "description": "CPUs: a number, or numbers and ranges with commas between, as in `2-3,6`",
+            "oneOf": [
+                { "type": "integer", "minimum": 0, "maximum": MOST_CPUS - 1 },
+                { "type": "string", "pattern": "^[0-9]+(-[0-9]+)?(,[0-9]+(-[0-9]+)?)*$" }
+            ]
+        })
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -213,6 +251,18 @@ mod tests {
         assert!(
             CpuList::parse_argument("0-3:0/2", 3).is_err() && CpuList::parse_argument("0-3:3", 3).is_err()
         );
+    }
+
+    #[test]
+    fn one_cpu_may_be_written_as_a_number_and_what_is_read_prints_again() {
+        for (json, printed) in [("3", "3"), ("\"2-3,6\"", "2-3,6")] {
+            let read: CpuList = serde_json::from_str(json).unwrap();
+            assert_eq!(read.to_string(), printed);
+            assert_eq!(serde_json::to_value(&read).unwrap(), printed);
+        }
+        for json in ["-1", "\"all\"", "[1]", "99999"] {
+            assert!(serde_json::from_str::<CpuList>(json).is_err(), "{json}");
+        }
     }
 
     #[test]

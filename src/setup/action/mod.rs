@@ -6,6 +6,7 @@
 
 pub mod bind_driver;
 pub mod hugepages;
+pub mod isolate_cpus;
 pub mod load_module;
 pub mod node_access;
 mod object;
@@ -26,6 +27,7 @@ use crate::spec::pci::PciAddress;
 
 pub use bind_driver::BindDriver;
 pub use hugepages::Hugepages;
+pub use isolate_cpus::IsolateCpus;
 pub use load_module::LoadModule;
 pub use node_access::NodeAccess;
 pub use object::{Footprint, Object};
@@ -150,6 +152,8 @@ trait Act: fmt::Debug {
 pub enum Action {
     /// There are so many huge pages.
     Hugepages(Hugepages),
+    /// CPUs are set apart.
+    IsolateCpus(IsolateCpus),
     /// A kernel module is loaded.
     LoadModule(LoadModule),
     /// A network interface is up or down.
@@ -174,6 +178,7 @@ impl Action {
     pub fn observe(&self, control: &dyn Control) -> Result<Change, ActionError> {
         Ok(match self.clone() {
             Self::Hugepages(action) => Change::Hugepages(observe(action, control)?),
+            Self::IsolateCpus(action) => Change::IsolateCpus(observe(action, control)?),
             Self::LoadModule(action) => Change::LoadModule(observe(action, control)?),
             Self::SetLink(action) => Change::SetLink(observe(action, control)?),
             Self::VfAutoprobe(action) => Change::VfAutoprobe(observe(action, control)?),
@@ -190,7 +195,7 @@ impl Action {
     #[must_use]
     pub fn function(&self) -> Option<PciAddress> {
         match self {
-            Self::Hugepages(_) | Self::LoadModule(_) => None,
+            Self::Hugepages(_) | Self::IsolateCpus(_) | Self::LoadModule(_) => None,
             Self::SetLink(action) => Some(action.function),
             Self::VfAutoprobe(action) => Some(action.pf),
             Self::VfCount(action) => Some(action.pf),
@@ -205,6 +210,7 @@ impl fmt::Display for Action {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let text = match self {
             Self::Hugepages(action) => action.describe(),
+            Self::IsolateCpus(action) => action.describe(),
             Self::LoadModule(action) => action.describe(),
             Self::SetLink(action) => action.describe(),
             Self::VfAutoprobe(action) => action.describe(),
@@ -223,6 +229,8 @@ impl fmt::Display for Action {
 pub enum Change {
     /// See [`Action::Hugepages`].
     Hugepages(Changed<Hugepages, hugepages::PoolState>),
+    /// See [`Action::IsolateCpus`].
+    IsolateCpus(Changed<IsolateCpus, isolate_cpus::PartitionState>),
     /// See [`Action::LoadModule`].
     LoadModule(Changed<LoadModule, load_module::ModuleState>),
     /// See [`Action::SetLink`].
@@ -306,6 +314,7 @@ impl Change {
     fn inner(&self) -> &dyn Reversible {
         match self {
             Self::Hugepages(change) => change,
+            Self::IsolateCpus(change) => change,
             Self::LoadModule(change) => change,
             Self::SetLink(change) => change,
             Self::VfAutoprobe(change) => change,
@@ -399,6 +408,7 @@ impl Change {
                 self.footprint().functions().collect()
             }
             Self::Hugepages(_)
+            | Self::IsolateCpus(_)
             | Self::LoadModule(_)
             | Self::SetLink(_)
             | Self::VfAutoprobe(_)

@@ -17,6 +17,8 @@ pub enum Object {
         /// The node on which they are; all of the host if there is none.
         node: Option<u32>,
     },
+    /// CPUs that are set apart in our control group.
+    IsolatedCpus,
     /// A kernel module, by its name in `/sys/module`.
     Module(String),
     /// The VFIO node of an IOMMU group.
@@ -51,6 +53,9 @@ impl fmt::Display for Object {
                 node.map_or(Ok(()), |node| write!(f, " on node {node}"))
             }
             Self::VfioNode(group) => write!(f, "/dev/vfio/{group}"),
+            Self::IsolatedCpus => {
+                write!(f, "the isolated CPUs (control group {})", super::isolate_cpus::GROUP)
+            }
             Self::Module(name) => write!(f, "kernel module {name}"),
         }
     }
@@ -83,7 +88,7 @@ impl Footprint {
     pub fn functions(&self) -> impl Iterator<Item = PciAddress> {
         self.changes.iter().filter_map(|object| match object {
             Object::Function(address) => Some(*address),
-            Object::HugePages { .. } | Object::Module(_) | Object::VfioNode(_) => None,
+            _ => None,
         })
     }
 }

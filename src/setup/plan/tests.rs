@@ -387,3 +387,48 @@ fn a_node_that_is_given_already_is_left() {
     assert_eq!(plan.already, ["the VFIO node of 0000:02:00.0 is that of user 1000"]);
     assert_eq!(texts(&kernel, &of(1001)), ["let user 1001 open the VFIO node of 0000:02:00.0"]);
 }
+
+#[test]
+fn cpus_are_set_apart_where_there_are_enough_and_a_way() {
+    let kernel = FakeKernel::new(&[]).with_cpus();
+    for (cpu, siblings) in [(0, "0-1"), (1, "0-1"), (2, "2-3"), (3, "2-3")] {
+        kernel.put(&format!("/sys/devices/system/cpu/cpu{cpu}/topology/thread_siblings_list"), siblings);
+    }
+    let apart = try_plan(&kernel, "isolate_cpus: '2-3'").unwrap();
+    let split = try_plan(&kernel, "isolate_cpus: 3").unwrap();
+    kernel.put("/sys/devices/system/cpu/isolated", "2");
+    let some = texts(&kernel, "isolate_cpus: '2-3'");
+    let all = try_plan(&kernel, "isolate_cpus: 2").unwrap();
+
+    let texts: Vec<_> = apart.steps.iter().map(|step| step.text.as_str()).collect();
+    assert_eq!(texts, ["set CPUs 2-3 apart for who is in control group /sys/fs/cgroup/thruway"]);
+    assert!(apart.warnings.is_empty(), "{:?}", apart.warnings);
+    assert!(split.warnings[0].contains("(cores 2-3)"), "{:?}", split.warnings);
+    assert_eq!(some, ["set CPUs 3 apart for who is in control group /sys/fs/cgroup/thruway"]);
+    assert!(all.is_empty());
+    assert_eq!(all.already, ["CPUs 2 are set apart"]);
+}
+
+#[test]
+fn cpus_that_cannot_be_set_apart_are_told_with_a_way_out() {
+    let kernel = FakeKernel::new(&[]).with_cpus();
+    let refused = |yaml: &str, part: &str| {
+        let error = try_plan(&kernel, yaml).unwrap_err();
+        assert!(matches!(error, PlanError::Impossible { .. }), "{error:?}");
+        assert!(error.to_string().contains(part), "{error}");
+    };
+    refused("isolate_cpus: 0-3", "no CPU would be left for the host, which has 0-3");
+    refused(
+        "isolate_cpus: 3-4",
+        "CPU 4 is offline; switch it on first: echo 1 >/sys/devices/system/cpu/cpu4/online",
+    );
+    refused("isolate_cpus: 3,9", "there is no CPU 9 here; this host has 0-3");
+    assert!(invalid(&kernel, "isolate_cpus: ''").contains("names no CPU"));
+    kernel.put("/sys/fs/cgroup/cgroup.controllers", "cpu memory");
+    refused("isolate_cpus: 3", "CONFIG_CPUSETS");
+    std::fs::remove_file(kernel.at("/sys/fs/cgroup/cgroup.controllers")).unwrap();
+    refused("isolate_cpus: 3", "systemd.unified_cgroup_hierarchy=1");
+    std::fs::remove_dir_all(kernel.at("/sys/fs/cgroup")).unwrap();
+    std::fs::create_dir(kernel.at("/sys/fs/cgroup")).unwrap();
+    refused("isolate_cpus: 3", "mount -t cgroup2");
+}

@@ -105,8 +105,13 @@ fn check_outside_machine(profile: &Profile) -> Vec<ConfigError> {
             wrong(format!("host.access.{index}"), problem.to_owned());
         }
     }
-    if profile.host.isolate_cpus.as_ref().is_some_and(CpuList::is_empty) {
-        wrong("host.isolate_cpus".to_owned(), "no CPU is named; write for example \"2-3,6\"".to_owned());
+    let away_from = profile.host.irq_affinity.as_ref().map(|goal| &goal.away_from);
+    for (key, cpus) in
+        [("isolate_cpus", profile.host.isolate_cpus.as_ref()), ("irq_affinity.away_from", away_from)]
+    {
+        if cpus.is_some_and(CpuList::is_empty) {
+            wrong(format!("host.{key}"), "no CPU is named; write for example \"2-3,6\"".to_owned());
+        }
     }
     for (index, module) in profile.host.modules.iter().enumerate() {
         if !is_kernel_name(module) {

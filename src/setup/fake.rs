@@ -8,6 +8,7 @@
 mod functions;
 mod groups;
 mod huge_pages;
+mod interrupts;
 mod modules;
 mod network;
 mod nodes;
@@ -454,6 +455,9 @@ impl FakeKernel {
         let value = value.trim_end_matches('\n');
         if huge_pages::are_at(path) {
             return self.huge_pages_effect(path, value);
+        }
+        if interrupts::are_at(path) {
+            return self.interrupts_effect(path, value);
         }
         if groups::are_at(path) {
             return self.groups_effect(path, value);

@@ -26,6 +26,9 @@ pub struct Goal {
     /// Linux 6.1.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub isolate_cpus: Option<CpuList>,
+    /// Which CPUs serve interrupts; left as it is when absent.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub irq_affinity: Option<IrqAffinityGoal>,
     /// Kernel modules that should be loaded, such as `vfio-pci`; those that are part of the kernel are.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub modules: Vec<String>,
@@ -37,6 +40,14 @@ pub fn is_kernel_name(text: &str) -> bool {
     let inner = |c: char| c.is_ascii_alphanumeric() || matches!(c, '-' | '_');
     // 56 bytes with the final NUL are what a module's name has (Linux: include/linux/module.h, MODULE_NAME_LEN).
     text.len() <= 55 && text.starts_with(|c: char| c.is_ascii_alphanumeric()) && text.chars().all(inner)
+}
+
+/// Which CPUs serve interrupts, as far as those can be moved; the kernel places some itself.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct IrqAffinityGoal {
+    /// CPUs that should serve none, such as `2-3,6`: those of guests that must not be disturbed.
+    pub away_from: CpuList,
 }
 
 /// A function and the driver that it should have.

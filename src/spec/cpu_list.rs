@@ -79,6 +79,22 @@ impl CpuList {
         Ok(Self(cpus))
     }
 
+    /// As a mask that `/proc/irq/default_smp_affinity` takes; see [`Self::parse_mask`].
+    #[must_use]
+    pub fn to_mask(&self) -> String {
+        let words = self.last().unwrap_or(0) / 32 + 1;
+        let word = |number: u32| {
+            let first = number * 32;
+            self.0.range(first..first + 32).fold(0_u32, |word, cpu| word | 1 << (cpu - first))
+        };
+        // The highest word needs no zeros in front.
+        let mut text = format!("{:x}", word(words - 1));
+        for number in (0..words - 1).rev() {
+            text.push_str(&format!(",{:08x}", word(number)));
+        }
+        text
+    }
+
     /// The CPUs in order.
     pub fn iter(&self) -> impl Iterator<Item = u32> {
         self.0.iter().copied()
@@ -237,6 +253,11 @@ mod tests {
     #[test]
     fn masks_have_their_highest_word_first() {
         let mask = |text| CpuList::parse_mask(text).unwrap().to_string();
+        for (cpus, mask) in [("0-1", "3"), ("31-32", "1,80000000"), ("64", "1,00000000,00000000"), ("", "0")]
+        {
+            assert_eq!(list(cpus).to_mask(), mask);
+            assert_eq!(CpuList::parse_mask(mask).unwrap(), list(cpus));
+        }
         assert_eq!(mask("3"), "0-1");
         assert_eq!(mask("00000001,80000000\n"), "31-32");
         assert!(CpuList::parse_mask("").is_err() && CpuList::parse_mask("x").is_err());

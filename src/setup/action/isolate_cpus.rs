@@ -3,7 +3,8 @@
 //! The group is [`GROUP`], made by us: a cpuset partition of the kind `isolated`, whose CPUs every other process loses. A
 //! machine gets them when the process that starts it is put into the group (`echo $$ >/sys/fs/cgroup/thruway/cgroup.procs`).
 //! The kernel takes any partition and says afterwards, in the same file, that it is not valid and why; then nothing is set
-//! apart, so that is an error and no weaker kind is tried. The group hands the controller on to groups below it that there
+//! apart, so that is an error and no weaker kind is tried. A partition that others have on the same CPUs would cease to be
+//! valid (Linux 6.12), so that is looked for before. The group hands the controller on to groups below it that there
 //! are none of: the kernel then keeps others (systemd, when its units change) from taking the controller away from above.
 //! The controller is switched off again only if no other group has come to use it.
 //! Spec: Linux: Documentation/admin-guide/cgroup-v2.rst, "Cpuset"; partitions of this kind since Linux 6.1.
@@ -109,22 +110,47 @@ fn others(control: &dyn Control) -> Result<bool, ActionError> {
     Ok(false)
 }
 
+/// A group other than ours with a partition, at it or below it, that has some of `cpus`: the group, and which.
+fn rival(control: &dyn Control, cpus: &CpuList) -> Result<Option<(String, CpuList)>, ActionError> {
+    for name in required(ROOT, control.source().list(ROOT))? {
+        let other = format!("{ROOT}/{name}");
+        if name == NAME || text(control, &format!("{other}/cpuset.cpus.partition"))?.is_none() {
+            continue; // ours, no group, or one without the controller
+        }
+        let kind = text(control, &format!("{other}/cpuset.cpus.partition"))?;
+        let own = kind.is_some_and(|kind| kind != MEMBER).then_some("cpuset.cpus");
+        // Since Linux 6.7 this is what is set aside for partitions further below, too.
+        for file in own.into_iter().chain(["cpuset.cpus.exclusive"]) {
+            let path = format!("{other}/{file}");
+            let theirs = control.source().text(&path).parse(&path, |text| text.trim().parse::<CpuList>());
+            let common = optional(&path, theirs)?.unwrap_or_default().intersection(cpus);
+            if !common.is_empty() {
+                return Ok(Some((other, common)));
+            }
+        }
+    }
+    Ok(None)
+}
+
 impl IsolateCpus {
     fn wanted(&self, prior: &PartitionState) -> CpuList {
         prior.cpus().union(&self.cpus)
     }
 
-    /// Makes the group a partition of the kind `isolated`, and tells what the kernel thinks of it.
-    fn isolate(&self, control: &dyn Control) -> Result<(), ActionError> {
-        let refused = |found: String| ActionError::NotReached {
+    fn refused(&self, found: String) -> ActionError {
+        ActionError::NotReached {
             subject: Object::IsolatedCpus.to_string(),
             expected: format!("CPUs {} to be set apart", self.cpus),
             found,
-        };
+        }
+    }
+
+    /// Makes the group a partition of the kind `isolated`, and tells what the kernel thinks of it.
+    fn isolate(&self, control: &dyn Control) -> Result<(), ActionError> {
         let older = |error: &io::Error| error.raw_os_error() == Some(nix::errno::Errno::EINVAL as i32);
         match control.write(&file("cpuset.cpus.partition"), ISOLATED, GROUP_LIMIT) {
             Err(ControlError::Write { source, .. }) if older(&source) => {
-                return Err(refused(
+                return Err(self.refused(
                     "a kernel that has no partitions of the kind `isolated`, as Linux 6.1 and later do; set them \
                      apart at boot instead (`isolcpus=`)"
                         .to_owned(),
@@ -134,7 +160,7 @@ impl IsolateCpus {
         }
         match group(control)? {
             Some(GroupState { problem: Some(problem), .. }) => {
-                Err(refused(format!("that the kernel does not take the partition: {problem}")))
+                Err(self.refused(format!("that the kernel does not take the partition: {problem}")))
             }
             _ => Ok(()),
         }
@@ -153,6 +179,10 @@ impl Act for IsolateCpus {
     }
 
     fn act(&self, prior: &PartitionState, control: &dyn Control) -> Result<(), ActionError> {
+        if let Some((group, cpus)) = rival(control, &self.cpus)? {
+            return Err(self
+                .refused(format!("that {group} has CPUs {cpus} in a partition; name others, or end that")));
+        }
         if !prior.controller {
             control.write(&format!("{ROOT}/cgroup.subtree_control"), "+cpuset", GROUP_LIMIT)?;
         }

@@ -6,6 +6,7 @@
 
 pub mod bind_driver;
 pub mod hugepages;
+pub mod irq_affinity;
 pub mod isolate_cpus;
 pub mod load_module;
 pub mod node_access;
@@ -27,6 +28,7 @@ use crate::spec::pci::PciAddress;
 
 pub use bind_driver::BindDriver;
 pub use hugepages::Hugepages;
+pub use irq_affinity::IrqAffinity;
 pub use isolate_cpus::IsolateCpus;
 pub use load_module::LoadModule;
 pub use node_access::NodeAccess;
@@ -154,6 +156,8 @@ pub enum Action {
     Hugepages(Hugepages),
     /// CPUs are set apart.
     IsolateCpus(IsolateCpus),
+    /// CPUs serve no interrupts.
+    IrqAffinity(IrqAffinity),
     /// A kernel module is loaded.
     LoadModule(LoadModule),
     /// A network interface is up or down.
@@ -179,6 +183,7 @@ impl Action {
         Ok(match self.clone() {
             Self::Hugepages(action) => Change::Hugepages(observe(action, control)?),
             Self::IsolateCpus(action) => Change::IsolateCpus(observe(action, control)?),
+            Self::IrqAffinity(action) => Change::IrqAffinity(observe(action, control)?),
             Self::LoadModule(action) => Change::LoadModule(observe(action, control)?),
             Self::SetLink(action) => Change::SetLink(observe(action, control)?),
             Self::VfAutoprobe(action) => Change::VfAutoprobe(observe(action, control)?),
@@ -195,7 +200,7 @@ impl Action {
     #[must_use]
     pub fn function(&self) -> Option<PciAddress> {
         match self {
-            Self::Hugepages(_) | Self::IsolateCpus(_) | Self::LoadModule(_) => None,
+            Self::Hugepages(_) | Self::IsolateCpus(_) | Self::IrqAffinity(_) | Self::LoadModule(_) => None,
             Self::SetLink(action) => Some(action.function),
             Self::VfAutoprobe(action) => Some(action.pf),
             Self::VfCount(action) => Some(action.pf),
@@ -211,6 +216,7 @@ impl fmt::Display for Action {
         let text = match self {
             Self::Hugepages(action) => action.describe(),
             Self::IsolateCpus(action) => action.describe(),
+            Self::IrqAffinity(action) => action.describe(),
             Self::LoadModule(action) => action.describe(),
             Self::SetLink(action) => action.describe(),
             Self::VfAutoprobe(action) => action.describe(),
@@ -231,6 +237,8 @@ pub enum Change {
     Hugepages(Changed<Hugepages, hugepages::PoolState>),
     /// See [`Action::IsolateCpus`].
     IsolateCpus(Changed<IsolateCpus, isolate_cpus::PartitionState>),
+    /// See [`Action::IrqAffinity`].
+    IrqAffinity(Changed<IrqAffinity, irq_affinity::AffinityState>),
     /// See [`Action::LoadModule`].
     LoadModule(Changed<LoadModule, load_module::ModuleState>),
     /// See [`Action::SetLink`].
@@ -315,6 +323,7 @@ impl Change {
         match self {
             Self::Hugepages(change) => change,
             Self::IsolateCpus(change) => change,
+            Self::IrqAffinity(change) => change,
             Self::LoadModule(change) => change,
             Self::SetLink(change) => change,
             Self::VfAutoprobe(change) => change,
@@ -409,6 +418,7 @@ impl Change {
             }
             Self::Hugepages(_)
             | Self::IsolateCpus(_)
+            | Self::IrqAffinity(_)
             | Self::LoadModule(_)
             | Self::SetLink(_)
             | Self::VfAutoprobe(_)

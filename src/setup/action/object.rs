@@ -17,6 +17,8 @@ pub enum Object {
         /// The node on which they are; all of the host if there is none.
         node: Option<u32>,
     },
+    /// Which CPUs serve interrupts.
+    Interrupts,
     /// CPUs that are set apart in our control group.
     IsolatedCpus,
     /// A kernel module, by its name in `/sys/module`.
@@ -53,6 +55,7 @@ impl fmt::Display for Object {
                 node.map_or(Ok(()), |node| write!(f, " on node {node}"))
             }
             Self::VfioNode(group) => write!(f, "/dev/vfio/{group}"),
+            Self::Interrupts => f.write_str("the affinity of interrupts"),
             Self::IsolatedCpus => {
                 write!(f, "the isolated CPUs (control group {})", super::isolate_cpus::GROUP)
             }

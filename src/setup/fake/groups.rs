@@ -86,13 +86,20 @@ impl FakeKernel {
             let kind = text.split(' ').next().unwrap().to_owned();
             let cpus: CpuList = self.text(&format!("{group}/cpuset.cpus")).unwrap().parse().unwrap();
             let shared = self.groups().iter().filter(|other| **other != group).any(|other| {
+                let kind = self.text(&format!("{other}/cpuset.cpus.partition")).unwrap();
                 let other = self.text(&format!("{other}/cpuset.cpus")).unwrap().parse::<CpuList>().unwrap();
-                !other.intersection(&cpus).is_empty()
+                kind != "member" && !other.intersection(&cpus).is_empty()
             });
+            let at_boot: CpuList = self.text(&format!("{CPUS}/isolated")).unwrap().parse().unwrap();
             if kind == "member" {
                 continue;
             }
-            if shared || cpus.is_empty() {
+            if !at_boot.intersection(&cpus).is_empty() {
+                self.put(
+                    &path,
+                    &format!("{kind} invalid (partition config conflicts with housekeeping setup)"),
+                );
+            } else if shared || cpus.is_empty() {
                 self.put(&path, &format!("{kind} invalid (Cpu list in cpuset.cpus not exclusive)"));
             } else {
                 self.put(&path, &kind);

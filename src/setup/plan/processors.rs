@@ -1,10 +1,11 @@
-//! Which CPUs are to be set apart, and whether the host can do that.
+//! Which CPUs are to be set apart or serve no interrupts, and whether the host can do that.
 
 use super::{PlanError, Planner};
 use crate::host::fact::Fact;
 use crate::host::scheduling::CgroupVersion;
 use crate::host::topology::CPUS;
-use crate::setup::action::{Action, IsolateCpus, Object};
+use crate::setup::action::{Action, IrqAffinity, IsolateCpus, Object};
+use crate::setup::goal::IrqAffinityGoal;
 use crate::spec::cpu_list::CpuList;
 
 impl Planner<'_> {
@@ -58,6 +59,40 @@ impl Planner<'_> {
             ));
         }
         self.push(Action::IsolateCpus(IsolateCpus { cpus: missing }), None);
+        Ok(())
+    }
+
+    pub(super) fn interrupts(&mut self, wanted: Option<&IrqAffinityGoal>) -> Result<(), PlanError> {
+        let Some(IrqAffinityGoal { away_from }) = wanted else { return Ok(()) };
+        let impossible = |reason: String| PlanError::Impossible { subject: Object::Interrupts, reason };
+        let scheduling = &self.facts.scheduling;
+        let online =
+            self.online("host.irq_affinity.away_from", away_from).map_err(|error| error.with(impossible))?;
+        let rest = online.without(away_from);
+        if rest.is_empty() {
+            return Err(impossible(format!(
+                "no CPU would be left to serve interrupts; this host has {online}"
+            )));
+        }
+        match &self.facts.interrupts.default_affinity {
+            Fact::Known(default) if default.intersection(away_from).is_empty() => {
+                self.plan.already.push(format!("interrupts are kept away from CPUs {away_from}"));
+                return Ok(());
+            }
+            Fact::NotPresent => {
+                return Err(impossible("this kernel does not let interrupts be moved".to_owned()));
+            }
+            _ => {}
+        }
+        if scheduling.irqbalance == Fact::Known(true) {
+            self.plan.warnings.push(format!(
+                "irqbalance runs here and moves interrupts as it likes; tell it to leave CPUs {away_from} alone \
+                 (IRQBALANCE_BANNED_CPULIST={away_from}), or stop it"
+            ));
+        }
+        let quiet = rest.without(&scheduling.isolated_cpus());
+        let instead = if quiet.is_empty() { rest } else { quiet };
+        self.push(Action::IrqAffinity(IrqAffinity { away_from: away_from.clone(), instead }), None);
         Ok(())
     }
 

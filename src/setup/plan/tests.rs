@@ -432,3 +432,24 @@ fn cpus_that_cannot_be_set_apart_are_told_with_a_way_out() {
     std::fs::create_dir(kernel.at("/sys/fs/cgroup")).unwrap();
     refused("isolate_cpus: 3", "mount -t cgroup2");
 }
+
+#[test]
+fn interrupts_go_to_cpus_that_are_not_set_apart() {
+    let kernel = FakeKernel::new(&[]).with_interrupts();
+    kernel.put("/sys/devices/system/cpu/isolated", "1");
+    let plan = try_plan(&kernel, "irq_affinity: {away_from: '2-3'}").unwrap();
+    let Action::IrqAffinity(action) = &plan.steps[0].action else { panic!("{plan:?}") };
+    assert_eq!(action.instead.to_string(), "0");
+    assert_eq!(plan.steps[0].text, "keep interrupts away from CPUs 2-3");
+    assert!(plan.warnings.is_empty());
+
+    std::fs::create_dir_all(kernel.at("/sys/fs/cgroup/system.slice/irqbalance.service")).unwrap();
+    let balanced = try_plan(&kernel, "irq_affinity: {away_from: '2-3'}").unwrap();
+    assert!(balanced.warnings[0].contains("IRQBALANCE_BANNED_CPULIST=2-3"), "{:?}", balanced.warnings);
+
+    kernel.put("/proc/irq/default_smp_affinity", "3");
+    let away = try_plan(&kernel, "irq_affinity: {away_from: '2-3'}").unwrap();
+    assert_eq!((away.steps.len(), away.already.len()), (0, 1));
+    let error = try_plan(&kernel, "irq_affinity: {away_from: '0-3'}").unwrap_err().to_string();
+    assert!(error.contains("no CPU would be left to serve interrupts"), "{error}");
+}

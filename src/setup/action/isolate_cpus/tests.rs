@@ -41,8 +41,7 @@ fn more_cpus_join_those_that_are_set_apart_and_go_alone() {
 #[test]
 fn a_partition_that_the_kernel_does_not_take_is_an_error_with_its_words() {
     let kernel = host();
-    kernel.write("/sys/fs/cgroup/cgroup.subtree_control", "+cpuset", GROUP_LIMIT).unwrap();
-    kernel.write("/sys/fs/cgroup/system.slice/cpuset.cpus", "0-2", GROUP_LIMIT).unwrap();
+    kernel.put("/sys/devices/system/cpu/isolated", "2");
     let before = kernel.snapshot();
     let change = change(&kernel, "2-3");
 
@@ -52,8 +51,28 @@ fn a_partition_that_the_kernel_does_not_take_is_an_error_with_its_words() {
     assert_eq!(
         error,
         "the isolated CPUs (control group /sys/fs/cgroup/thruway): expected CPUs 2-3 to be set apart, found that the \
-         kernel does not take the partition: Cpu list in cpuset.cpus not exclusive"
+         kernel does not take the partition: partition config conflicts with housekeeping setup"
     );
+    assert_eq!(kernel.snapshot(), before);
+}
+
+#[test]
+fn a_partition_of_somebody_else_is_left_alone() {
+    let kernel = host();
+    let theirs = |name: &str, value: &str| {
+        kernel.write(&format!("/sys/fs/cgroup/{name}"), value, GROUP_LIMIT).unwrap();
+    };
+    theirs("cgroup.subtree_control", "+cpuset");
+    theirs("system.slice/cpuset.cpus", "1-2");
+    let member = change(&kernel, "2-3");
+    member.carry_out(&kernel).expect("a mere member gives way");
+    member.take_back(&kernel).unwrap();
+    theirs("system.slice/cpuset.cpus.partition", "root");
+    let before = kernel.snapshot();
+
+    let error = change(&kernel, "2-3").carry_out(&kernel).unwrap_err().to_string();
+
+    assert!(error.contains("/sys/fs/cgroup/system.slice has CPUs 2 in a partition"), "{error}");
     assert_eq!(kernel.snapshot(), before);
 }
 
@@ -105,8 +124,9 @@ fn what_others_did_to_the_group_is_drift() {
     let change = applied(&kernel, "2-3");
 
     kernel.write("/sys/fs/cgroup/system.slice/cpuset.cpus", "3", GROUP_LIMIT).unwrap();
+    kernel.write("/sys/fs/cgroup/system.slice/cpuset.cpus.partition", "root", GROUP_LIMIT).unwrap();
     let invalid = change.standing(&kernel).unwrap();
-    kernel.write("/sys/fs/cgroup/system.slice/cpuset.cpus", "", GROUP_LIMIT).unwrap();
+    kernel.write("/sys/fs/cgroup/system.slice/cpuset.cpus.partition", "member", GROUP_LIMIT).unwrap();
     kernel.write("/sys/fs/cgroup/thruway/cpuset.cpus", "1-2", GROUP_LIMIT).unwrap();
     let other = change.standing(&kernel).unwrap();
 

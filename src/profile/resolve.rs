@@ -67,6 +67,9 @@ fn check_outside_machine(profile: &Profile) -> Vec<ConfigError> {
             let driver = device.driver.escape_debug();
             wrong(format!("host.devices.{index}.driver"), format!("`{driver}` is not the name of a driver"));
         }
+        if let Some(problem) = device.problem() {
+            wrong(format!("host.devices.{index}.reset_method"), problem);
+        }
     }
     for (index, sriov) in profile.host.sriov.iter().enumerate() {
         for (position, vf) in sriov.vfs.iter().enumerate() {

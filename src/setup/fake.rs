@@ -493,6 +493,14 @@ impl FakeKernel {
                 self.unbind(function);
                 Ok(())
             }
+            "reset_method" => {
+                let known = |method: &str| matches!(method, "flr" | "pm" | "bus");
+                if !value.split_ascii_whitespace().all(known) {
+                    return Err(errno(libc::EINVAL));
+                }
+                self.put(path, value);
+                Ok(())
+            }
             "sriov_drivers_autoprobe" if matches!(value, "0" | "1") => {
                 self.put(path, value);
                 Ok(())

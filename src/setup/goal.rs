@@ -59,6 +59,63 @@ pub struct DeviceGoal {
     /// Name of the driver.
     #[serde(default = "vfio_pci")]
     pub driver: String,
+    /// Ways in which the kernel should reset it, the first to be tried first, such as `[flr, bus]`; left as they are when
+    /// absent. The kernel must offer them (`thruway probe` lists those); takes Linux 5.15.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub reset_method: Vec<ResetMethod>,
+}
+
+impl DeviceGoal {
+    /// `driver` for what `select` names, and nothing else.
+    #[must_use]
+    pub fn new(select: Selector, driver: String) -> Self {
+        Self { select, driver, reset_method: Vec::new() }
+    }
+
+    /// What is wrong with the ways of resetting and can be seen without a host.
+    #[must_use]
+    pub fn problem(&self) -> Option<String> {
+        let methods = &self.reset_method;
+        let twice =
+            methods.iter().enumerate().find(|(at, method)| methods.iter().take(*at).any(|m| m == *method));
+        twice.map(|(_, method)| format!("`{}` stands in this list already", method.name()))
+    }
+}
+
+/// A way to reset a function (Linux: Documentation/ABI/testing/sysfs-bus-pci, `reset_method`).
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum ResetMethod {
+    /// What Linux knows of this very device.
+    DeviceSpecific,
+    /// What the firmware offers.
+    Acpi,
+    /// Function level reset of PCI Express.
+    Flr,
+    /// Function level reset of conventional PCI.
+    AfFlr,
+    /// Leaving D3hot.
+    Pm,
+    /// Reset of its bus, if it is alone on that.
+    Bus,
+    /// Reset of its bus below a CXL port.
+    CxlBus,
+}
+
+impl ResetMethod {
+    /// As the kernel names it.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::DeviceSpecific => "device_specific",
+            Self::Acpi => "acpi",
+            Self::Flr => "flr",
+            Self::AfFlr => "af_flr",
+            Self::Pm => "pm",
+            Self::Bus => "bus",
+            Self::CxlBus => "cxl_bus",
+        }
+    }
 }
 
 fn vfio_pci() -> String {

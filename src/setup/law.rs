@@ -115,6 +115,12 @@ fn with_pages() -> FakeKernel {
     ])
 }
 
+fn with_resets() -> FakeKernel {
+    let kernel = FakeKernel::usual();
+    kernel.put("/sys/bus/pci/devices/0000:02:00.0/reset_method", "flr bus");
+    kernel
+}
+
 fn with_cpus() -> FakeKernel {
     FakeKernel::new(&[]).with_cpus()
 }
@@ -195,6 +201,15 @@ access: [{select: {vf: {pf: {address: '01:00.0'}, index: 3}}, group: 107}]",
     }),
     ("let somebody open the node of a VF that stays bound", with_vfs, |kernel| {
         planned(kernel, "access: [{select: {address: '01:10.2'}, user: 1000}]")
+    }),
+    ("choose how functions are reset, of which one is new", with_resets, |kernel| {
+        planned(
+            kernel,
+            "sriov: [{pf: {address: '01:00.0'}, count: 1}]
+devices: [
+    {select: {address: '02:00.0'}, reset_method: [bus]},
+    {select: {vf: {pf: {address: '01:00.0'}, index: 0}}, reset_method: [pm, flr]}]",
+        )
     }),
     ("give a VF back", with_vfs, |kernel| {
         let facts = host::collect(kernel.source());

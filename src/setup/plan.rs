@@ -2,7 +2,7 @@
 //!
 //! What is already so is dropped, because it is not ours to undo. The order is: huge pages (memory falls to pieces with
 //! time), kernel modules, CPUs, links up, automatic probing off, virtual functions, automatic probing as it was, settings of virtual functions,
-//! drivers, access to their nodes, interrupts (those of functions that stay). A virtual function that does not exist yet is planned at the address
+//! drivers, ways of resetting, access to nodes, interrupts (those of functions that stay). A virtual function that does not exist yet is planned at the address
 //! where the standard puts it (PCIe 6.0, 9.3.3.9 and 9.3.3.10: First VF Offset and VF Stride) and found again by its index
 //! when the time comes; `apply` asks the guard about it then, because only then has it a group.
 
@@ -10,10 +10,14 @@ mod access;
 mod huge_pages;
 mod modules;
 mod processors;
+mod resets;
+mod selected;
 
 use std::collections::{BTreeMap, BTreeSet};
 
 use serde::Serialize;
+
+use selected::recreated;
 
 use super::action::bind_driver::{VfIndex, is_vfio};
 use super::action::vf_config::VfSettings;
@@ -219,15 +223,7 @@ impl<'a> Wanted<'a> {
                 continue;
             }
             for device in functions(facts, &goal.select)? {
-                let by_address = device.physical_function.known();
-                if by_address.is_some_and(|pf| {
-                    pfs.iter().any(|wanted| wanted.pf.address == *pf && is_recounted(wanted))
-                }) {
-                    return Err(PlanError::Invalid(format!(
-                        "{} is a virtual function that this plan would create anew; select it by `vf`, not by address",
-                        device.address
-                    )));
-                }
+                recreated(&pfs, device)?;
                 match devices.iter().find(|other| other.device.address == device.address) {
                     Some(other) if other.driver != driver => return Err(twice(&device.address.to_string())),
                     Some(_) => {}
@@ -322,6 +318,7 @@ impl<'a> Planner<'a> {
         for wanted in &wanted.devices {
             planner.bind(wanted.device, None, wanted.driver.clone())?;
         }
+        planner.resets(wanted)?;
         planner.access(wanted)?;
         planner.interrupts(wanted.goal.irq_affinity.as_ref())?;
         planner.finish()

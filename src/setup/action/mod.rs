@@ -11,6 +11,7 @@ pub mod isolate_cpus;
 pub mod load_module;
 pub mod node_access;
 mod object;
+pub mod reset_methods;
 pub mod set_link;
 pub mod vf_autoprobe;
 pub mod vf_config;
@@ -33,6 +34,7 @@ pub use isolate_cpus::IsolateCpus;
 pub use load_module::LoadModule;
 pub use node_access::NodeAccess;
 pub use object::{Footprint, Object};
+pub use reset_methods::ResetMethods;
 pub use set_link::SetLink;
 pub use vf_autoprobe::VfAutoprobe;
 pub use vf_config::VfConfig;
@@ -170,6 +172,8 @@ pub enum Action {
     VfConfig(VfConfig),
     /// A function has this driver.
     BindDriver(BindDriver),
+    /// A function is reset in these ways.
+    ResetMethods(ResetMethods),
     /// Somebody may open a function's VFIO node.
     NodeAccess(NodeAccess),
 }
@@ -190,6 +194,7 @@ impl Action {
             Self::VfCount(action) => Change::VfCount(observe(action, control)?),
             Self::VfConfig(action) => Change::VfConfig(observe(action.resolve(control)?, control)?),
             Self::BindDriver(action) => Change::BindDriver(observe(action.resolve(control)?, control)?),
+            Self::ResetMethods(action) => Change::ResetMethods(observe(action.resolve(control)?, control)?),
             Self::NodeAccess(action) => Change::NodeAccess(observe(action.resolve(control)?, control)?),
         })
     }
@@ -206,6 +211,7 @@ impl Action {
             Self::VfCount(action) => Some(action.pf),
             Self::VfConfig(action) => Some(action.function),
             Self::BindDriver(action) => Some(action.function),
+            Self::ResetMethods(action) => Some(action.function),
             Self::NodeAccess(action) => Some(action.function),
         }
     }
@@ -223,6 +229,7 @@ impl fmt::Display for Action {
             Self::VfCount(action) => action.describe(),
             Self::VfConfig(action) => action.describe(),
             Self::BindDriver(action) => action.describe(),
+            Self::ResetMethods(action) => action.describe(),
             Self::NodeAccess(action) => action.describe(),
         };
         f.write_str(&text)
@@ -251,6 +258,8 @@ pub enum Change {
     VfConfig(Changed<VfConfig, vf_config::VfState>),
     /// See [`Action::BindDriver`].
     BindDriver(Changed<BindDriver, bind_driver::FunctionState>),
+    /// See [`Action::ResetMethods`].
+    ResetMethods(Changed<ResetMethods, reset_methods::MethodsState>),
     /// See [`Action::NodeAccess`].
     NodeAccess(Changed<NodeAccess, node_access::NodeState>),
 }
@@ -330,6 +339,7 @@ impl Change {
             Self::VfCount(change) => change,
             Self::VfConfig(change) => change,
             Self::BindDriver(change) => change,
+            Self::ResetMethods(change) => change,
             Self::NodeAccess(change) => change,
         }
     }
@@ -422,13 +432,14 @@ impl Change {
             | Self::LoadModule(_)
             | Self::SetLink(_)
             | Self::VfAutoprobe(_)
+            | Self::ResetMethods(_)
             | Self::NodeAccess(_) => Vec::new(),
         }
     }
 
     /// Whether it ends with its function, or with that function's driver, and does not keep anybody from taking that away.
     pub(super) fn ends_with_function(&self) -> bool {
-        matches!(self, Self::VfConfig(_) | Self::NodeAccess(_))
+        matches!(self, Self::VfConfig(_) | Self::ResetMethods(_) | Self::NodeAccess(_))
     }
 
     /// What it does, in one line.

@@ -1,12 +1,13 @@
 //! Who is to get the VFIO nodes of which functions.
 
-use super::{PlanError, Planner, Wanted, WantedVfs, functions, future, is_recounted, resolve};
+use super::selected::Selected;
+use super::{PlanError, Planner, Wanted};
 use crate::host::fact::Fact;
 use crate::host::pci::PciDevice;
-use crate::setup::action::bind_driver::{VfIndex, is_vfio};
+use crate::setup::action::bind_driver::is_vfio;
 use crate::setup::action::node_access::Owner;
 use crate::setup::action::{Action, NodeAccess};
-use crate::setup::goal::{AccessGoal, Account, Selector};
+use crate::setup::goal::Account;
 use crate::spec::pci::PciAddress;
 
 /// Whom a node is given to.
@@ -20,15 +21,19 @@ impl<'a> Planner<'a> {
                 return Err(PlanError::Invalid(format!("access to {}: {problem}", goal.select)));
             }
             let owners = (number("user", &goal.user)?, number("group", &goal.group)?);
-            if let Some((pf, vf)) = self.future_vf(wanted, goal)? {
-                let function = future(vf.pf, pf.sriov, vf.index)?;
-                let driver = pf.drivers.get(&vf.index).and_then(Option::as_deref);
-                has_node(function, driver)?;
-                let (user, group) = owners;
-                self.push(Action::NodeAccess(NodeAccess { function, vf: Some(vf), user, group }), None);
-                continue;
-            }
-            for device in functions(self.facts, &goal.select)? {
+            for selected in wanted.selected(self.facts, &goal.select)? {
+                let device = match selected {
+                    Selected::Now(device) => device,
+                    Selected::Later { function, vf, of } => {
+                        has_node(function, of.drivers.get(&vf.index).and_then(Option::as_deref))?;
+                        let (user, group) = owners.clone();
+                        self.push(
+                            Action::NodeAccess(NodeAccess { function, vf: Some(vf), user, group }),
+                            None,
+                        );
+                        continue;
+                    }
+                };
                 if let Some(group) = device.iommu_group.known() {
                     match given.iter().find(|(other, _)| other == group) {
                         Some((_, same)) if *same == owners => continue,
@@ -46,27 +51,6 @@ impl<'a> Planner<'a> {
             }
         }
         Ok(())
-    }
-
-    /// The virtual function that `goal` names, if this plan creates it.
-    fn future_vf<'b>(
-        &self,
-        wanted: &'b Wanted<'a>,
-        goal: &AccessGoal,
-    ) -> Result<Option<(&'b WantedVfs<'a>, VfIndex)>, PlanError> {
-        let Selector::Vf(vf) = &goal.select else { return Ok(None) };
-        let (pf, index) = (resolve(self.facts, &vf.pf)?, vf.index);
-        let Some(found) = wanted.pfs.iter().find(|found| found.pf.address == pf && is_recounted(found))
-        else {
-            return Ok(None);
-        };
-        if index >= found.goal.count {
-            return Err(PlanError::Invalid(format!(
-                "access to virtual function {index} of {pf} is asked for, and {} of them in all",
-                found.goal.count
-            )));
-        }
-        Ok(Some((found, VfIndex { pf, index })))
     }
 
     fn give(&mut self, wanted: &Wanted<'a>, device: &PciDevice, owners: Owners) -> Result<(), PlanError> {

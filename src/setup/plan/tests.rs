@@ -354,7 +354,7 @@ access: [{select: {vf: {pf: {address: '01:00.0'}, index: 0}}, user: 1}]",
         (
             "sriov: [{pf: {address: '01:00.0'}, count: 1}]
 access: [{select: {vf: {pf: {address: '01:00.0'}, index: 1}}, user: 1}]",
-            "and 1 of them in all",
+            "virtual function 1 of 0000:01:00.0 is asked for, and 1 in all",
         ),
         (
             "devices: [{select: {address: '02:00.0'}}]
@@ -452,4 +452,27 @@ fn interrupts_go_to_cpus_that_are_not_set_apart() {
     assert_eq!((away.steps.len(), away.already.len()), (0, 1));
     let error = try_plan(&kernel, "irq_affinity: {away_from: '0-3'}").unwrap_err().to_string();
     assert!(error.contains("no CPU would be left to serve interrupts"), "{error}");
+}
+
+#[test]
+fn ways_of_resetting_are_chosen_among_those_that_the_kernel_offers() {
+    let kernel = FakeKernel::usual();
+    let file = "/sys/bus/pci/devices/0000:02:00.0/reset_method";
+    kernel.put(file, "flr bus");
+    let of = |methods: &str| {
+        format!("devices: [{{select: {{address: '02:00.0'}}, driver: nvme, reset_method: {methods}}}]")
+    };
+
+    assert_eq!(texts(&kernel, &of("[bus]")), ["reset 0000:02:00.0 by bus"]);
+    let same = try_plan(&kernel, &of("[flr, bus]")).unwrap();
+    assert!(
+        same.is_empty() && same.already.contains(&"0000:02:00.0 is reset by flr, bus".to_owned()),
+        "{same:?}"
+    );
+    let error = try_plan(&kernel, &of("[flr, pm]")).unwrap_err().to_string();
+    assert!(error.contains("it can be reset by flr, bus and not by pm"), "{error}");
+    assert!(invalid(&kernel, &of("[flr, flr]")).contains("`flr` stands in this list already"));
+    std::fs::remove_file(kernel.at(file)).unwrap();
+    let none = try_plan(&kernel, &of("[flr]")).unwrap_err().to_string();
+    assert!(none.contains("this kernel knows no way to reset it"), "{none}");
 }

@@ -116,6 +116,10 @@ fn check_outside_machine(profile: &Profile) -> Vec<ConfigError> {
             wrong(format!("host.{key}"), "no CPU is named; write for example \"2-3,6\"".to_owned());
         }
     }
+    if let Some(governor) = profile.host.governor.as_ref().filter(|governor| !is_kernel_name(governor)) {
+        let problem = format!("`{}` is not the name of a governor", governor.escape_debug());
+        wrong("host.governor".to_owned(), problem);
+    }
     for (index, module) in profile.host.modules.iter().enumerate() {
         if !is_kernel_name(module) {
             let problem = format!("`{}` is not the name of a kernel module", module.escape_debug());

@@ -5,6 +5,7 @@
 //! driver takes the function; while autoprobe is off no virtual function is probed without an override; `sriov_numvfs`
 //! answers EBUSY between two counts that are not 0, ERANGE above the total, and blocks at 0 while a function is open.
 
+mod frequency;
 mod functions;
 mod groups;
 mod huge_pages;
@@ -458,6 +459,9 @@ impl FakeKernel {
         }
         if interrupts::are_at(path) {
             return self.interrupts_effect(path, value);
+        }
+        if frequency::are_at(path) {
+            return self.frequency_effect(path, value);
         }
         if groups::are_at(path) {
             return self.groups_effect(path, value);

@@ -29,6 +29,9 @@ pub struct Goal {
     /// Which CPUs serve interrupts; left as it is when absent.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub irq_affinity: Option<IrqAffinityGoal>,
+    /// How the kernel chooses the frequency of CPUs, such as `performance`, which keeps them fast; left as it is when absent.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub governor: Option<String>,
     /// Kernel modules that should be loaded, such as `vfio-pci`; those that are part of the kernel are.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub modules: Vec<String>,

@@ -156,6 +156,11 @@ const CASES: &[Case] = &[
     ("keep interrupts away from CPUs", with_interrupts, |kernel| {
         planned(kernel, "irq_affinity: {away_from: 2-3}")
     }),
+    (
+        "choose frequencies by another governor",
+        || FakeKernel::new(&[]).with_policies(),
+        |kernel| planned(kernel, "governor: performance"),
+    ),
     ("load kernel modules", FakeKernel::usual, |kernel| planned(kernel, "modules: [vhost, tun, vhost-net]")),
     ("create two VFs, one for a guest", FakeKernel::usual, |kernel| planned(kernel, TWO_VFS)),
     ("bind a controller and a NIC that is up", with_nic_up, |kernel| {

@@ -2,7 +2,7 @@
 //!
 //! What is already so is dropped, because it is not ours to undo. The order is: huge pages (memory falls to pieces with
 //! time), kernel modules, CPUs, links up, automatic probing off, virtual functions, automatic probing as it was, settings of virtual functions,
-//! drivers, ways of resetting, access to nodes, interrupts (those of functions that stay). A virtual function that does not exist yet is planned at the address
+//! drivers, ways of resetting, access to nodes, interrupts (those of functions that stay), frequencies. A virtual function that does not exist yet is planned at the address
 //! where the standard puts it (PCIe 6.0, 9.3.3.9 and 9.3.3.10: First VF Offset and VF Stride) and found again by its index
 //! when the time comes; `apply` asks the guard about it then, because only then has it a group.
 
@@ -321,6 +321,7 @@ impl<'a> Planner<'a> {
         planner.resets(wanted)?;
         planner.access(wanted)?;
         planner.interrupts(wanted.goal.irq_affinity.as_ref())?;
+        planner.governor(wanted.goal.governor.as_deref())?;
         planner.finish()
     }
 

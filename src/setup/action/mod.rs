@@ -5,6 +5,7 @@
 //! Each action obeys one law: state → apply → undo → same state, with a fault at any write in between.
 
 pub mod bind_driver;
+pub mod governor;
 pub mod hugepages;
 pub mod irq_affinity;
 pub mod isolate_cpus;
@@ -28,6 +29,7 @@ use crate::setup::control::{Control, ControlError};
 use crate::spec::pci::PciAddress;
 
 pub use bind_driver::BindDriver;
+pub use governor::Governor;
 pub use hugepages::Hugepages;
 pub use irq_affinity::IrqAffinity;
 pub use isolate_cpus::IsolateCpus;
@@ -160,6 +162,8 @@ pub enum Action {
     IsolateCpus(IsolateCpus),
     /// CPUs serve no interrupts.
     IrqAffinity(IrqAffinity),
+    /// CPU frequencies are chosen by this governor.
+    Governor(Governor),
     /// A kernel module is loaded.
     LoadModule(LoadModule),
     /// A network interface is up or down.
@@ -188,6 +192,7 @@ impl Action {
             Self::Hugepages(action) => Change::Hugepages(observe(action, control)?),
             Self::IsolateCpus(action) => Change::IsolateCpus(observe(action, control)?),
             Self::IrqAffinity(action) => Change::IrqAffinity(observe(action, control)?),
+            Self::Governor(action) => Change::Governor(observe(action, control)?),
             Self::LoadModule(action) => Change::LoadModule(observe(action, control)?),
             Self::SetLink(action) => Change::SetLink(observe(action, control)?),
             Self::VfAutoprobe(action) => Change::VfAutoprobe(observe(action, control)?),
@@ -205,7 +210,11 @@ impl Action {
     #[must_use]
     pub fn function(&self) -> Option<PciAddress> {
         match self {
-            Self::Hugepages(_) | Self::IsolateCpus(_) | Self::IrqAffinity(_) | Self::LoadModule(_) => None,
+            Self::Hugepages(_)
+            | Self::IsolateCpus(_)
+            | Self::IrqAffinity(_)
+            | Self::Governor(_)
+            | Self::LoadModule(_) => None,
             Self::SetLink(action) => Some(action.function),
             Self::VfAutoprobe(action) => Some(action.pf),
             Self::VfCount(action) => Some(action.pf),
@@ -223,6 +232,7 @@ impl fmt::Display for Action {
             Self::Hugepages(action) => action.describe(),
             Self::IsolateCpus(action) => action.describe(),
             Self::IrqAffinity(action) => action.describe(),
+            Self::Governor(action) => action.describe(),
             Self::LoadModule(action) => action.describe(),
             Self::SetLink(action) => action.describe(),
             Self::VfAutoprobe(action) => action.describe(),
@@ -246,6 +256,8 @@ pub enum Change {
     IsolateCpus(Changed<IsolateCpus, isolate_cpus::PartitionState>),
     /// See [`Action::IrqAffinity`].
     IrqAffinity(Changed<IrqAffinity, irq_affinity::AffinityState>),
+    /// See [`Action::Governor`].
+    Governor(Changed<Governor, governor::GovernorsState>),
     /// See [`Action::LoadModule`].
     LoadModule(Changed<LoadModule, load_module::ModuleState>),
     /// See [`Action::SetLink`].
@@ -333,6 +345,7 @@ impl Change {
             Self::Hugepages(change) => change,
             Self::IsolateCpus(change) => change,
             Self::IrqAffinity(change) => change,
+            Self::Governor(change) => change,
             Self::LoadModule(change) => change,
             Self::SetLink(change) => change,
             Self::VfAutoprobe(change) => change,
@@ -429,6 +442,7 @@ impl Change {
             Self::Hugepages(_)
             | Self::IsolateCpus(_)
             | Self::IrqAffinity(_)
+            | Self::Governor(_)
             | Self::LoadModule(_)
             | Self::SetLink(_)
             | Self::VfAutoprobe(_)

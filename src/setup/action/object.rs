@@ -17,6 +17,8 @@ pub enum Object {
         /// The node on which they are; all of the host if there is none.
         node: Option<u32>,
     },
+    /// The governors of CPU frequencies.
+    Governors,
     /// Which CPUs serve interrupts.
     Interrupts,
     /// CPUs that are set apart in our control group.
@@ -55,6 +57,7 @@ impl fmt::Display for Object {
                 node.map_or(Ok(()), |node| write!(f, " on node {node}"))
             }
             Self::VfioNode(group) => write!(f, "/dev/vfio/{group}"),
+            Self::Governors => f.write_str("the governors of CPU frequencies"),
             Self::Interrupts => f.write_str("the affinity of interrupts"),
             Self::IsolatedCpus => {
                 write!(f, "the isolated CPUs (control group {})", super::isolate_cpus::GROUP)

@@ -1,11 +1,11 @@
-//! Which CPUs are to be set apart or serve no interrupts, and whether the host can do that.
+//! Which CPUs are to be set apart or serve no interrupts, how their frequency is chosen, and whether the host can do that.
 
 use super::{PlanError, Planner};
 use crate::host::fact::Fact;
 use crate::host::scheduling::CgroupVersion;
 use crate::host::topology::CPUS;
-use crate::setup::action::{Action, IrqAffinity, IsolateCpus, Object};
-use crate::setup::goal::IrqAffinityGoal;
+use crate::setup::action::{Action, Governor, IrqAffinity, IsolateCpus, Object};
+use crate::setup::goal::{IrqAffinityGoal, is_kernel_name};
 use crate::spec::cpu_list::CpuList;
 
 impl Planner<'_> {
@@ -93,6 +93,29 @@ impl Planner<'_> {
         let quiet = rest.without(&scheduling.isolated_cpus());
         let instead = if quiet.is_empty() { rest } else { quiet };
         self.push(Action::IrqAffinity(IrqAffinity { away_from: away_from.clone(), instead }), None);
+        Ok(())
+    }
+
+    pub(super) fn governor(&mut self, wanted: Option<&str>) -> Result<(), PlanError> {
+        let Some(wanted) = wanted else { return Ok(()) };
+        if !is_kernel_name(wanted) {
+            let text = format!("`{}` is not the name of a governor", wanted.escape_debug());
+            return Err(PlanError::Invalid(text));
+        }
+        match &self.facts.scheduling.frequency.governors {
+            Fact::Known(governors) if governors.keys().all(|governor| governor == wanted) => {
+                self.plan.already.push(format!("CPU frequencies are chosen by governor {wanted}"));
+                return Ok(());
+            }
+            Fact::NotPresent => {
+                let reason = "not supported here: the kernel does not choose frequencies, as in most virtual machines, \
+                              whose hypervisor does; elsewhere the firmware keeps that to itself, or a driver is missing \
+                              (intel_pstate, amd-pstate, acpi-cpufreq). Leave `governor` out of the goal";
+                return Err(PlanError::Impossible { subject: Object::Governors, reason: reason.to_owned() });
+            }
+            _ => {}
+        }
+        self.push(Action::Governor(Governor { governor: wanted.to_owned() }), None);
         Ok(())
     }
 

@@ -476,3 +476,16 @@ fn ways_of_resetting_are_chosen_among_those_that_the_kernel_offers() {
     let none = try_plan(&kernel, &of("[flr]")).unwrap_err().to_string();
     assert!(none.contains("this kernel knows no way to reset it"), "{none}");
 }
+
+#[test]
+fn a_governor_is_set_where_the_kernel_chooses_frequencies() {
+    let kernel = FakeKernel::new(&[]).with_policies();
+    assert_eq!(texts(&kernel, "governor: performance"), ["choose CPU frequencies by governor performance"]);
+    kernel.put("/sys/devices/system/cpu/cpufreq/policy0/scaling_governor", "schedutil");
+    assert!(try_plan(&kernel, "governor: schedutil").unwrap().is_empty());
+    assert!(invalid(&kernel, "governor: a/b").contains("is not the name of a governor"));
+
+    let error = try_plan(&FakeKernel::usual(), "governor: performance").unwrap_err().to_string();
+
+    assert!(error.starts_with("the governors of CPU frequencies: not supported here: "), "{error}");
+}

@@ -164,6 +164,7 @@ t undo_bind thruway undo --yes
 t undo thruway undo --yes
 like interrupts undone
 goal all 'irq_affinity: {away_from: 0-1}'
+goal governor 'governor: performance'
 "#;
     let boot = Boot::of(lab, "vtd-igb", &format!("{GOALS}{script}"));
 
@@ -181,4 +182,5 @@ goal all 'irq_affinity: {away_from: 0-1}'
     }
     boot.is_as_before("undone");
     boot.ends("all", "3", &["no CPU would be left to serve interrupts"]);
+    boot.ends("governor", "3", &["not supported here"]);
 }

@@ -15,6 +15,7 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 
 use super::{Act, ActionError, Footprint, Object, Standing, optional, required};
+use crate::host::fact::Fact;
 use crate::setup::control::{Control, ControlError};
 use crate::spec::cpu_list::CpuList;
 
@@ -110,26 +111,45 @@ fn others(control: &dyn Control) -> Result<bool, ActionError> {
     Ok(false)
 }
 
-/// A group other than ours with a partition, at it or below it, that has some of `cpus`: the group, and which.
-fn rival(control: &dyn Control, cpus: &CpuList) -> Result<Option<(String, CpuList)>, ActionError> {
-    for name in required(ROOT, control.source().list(ROOT))? {
-        let other = format!("{ROOT}/{name}");
-        if name == NAME || text(control, &format!("{other}/cpuset.cpus.partition"))?.is_none() {
-            continue; // ours, no group, or one without the controller
-        }
-        let kind = text(control, &format!("{other}/cpuset.cpus.partition"))?;
-        let own = kind.is_some_and(|kind| kind != MEMBER).then_some("cpuset.cpus");
-        // Since Linux 6.7 this is what is set aside for partitions further below, too.
-        for file in own.into_iter().chain(["cpuset.cpus.exclusive"]) {
-            let path = format!("{other}/{file}");
-            let theirs = control.source().text(&path).parse(&path, |text| text.trim().parse::<CpuList>());
-            let common = optional(&path, theirs)?.unwrap_or_default().intersection(cpus);
-            if !common.is_empty() {
-                return Ok(Some((other, common)));
+/// The groups beside ours that have the controller.
+fn siblings(control: &dyn Control) -> Result<Vec<String>, ActionError> {
+    let names = required(ROOT, control.source().list(ROOT))?;
+    let paths = names.iter().filter(|name| *name != NAME).map(|name| format!("{ROOT}/{name}"));
+    let has =
+        |path: &String| control.source().text(&format!("{path}/cpuset.cpus.partition")) != Fact::NotPresent;
+    Ok(paths.filter(has).collect())
+}
+
+/// Those of `cpus` that stand in `file` of `group`.
+fn common(control: &dyn Control, group: &str, file: &str, cpus: &CpuList) -> Result<CpuList, ActionError> {
+    let path = format!("{group}/{file}");
+    let theirs = control.source().text(&path).parse(&path, |text| text.trim().parse::<CpuList>());
+    Ok(optional(&path, theirs)?.unwrap_or_default().intersection(cpus))
+}
+
+/// Fails if another group has a partition, at it or below it, with some of `cpus`.
+fn nobody_else_has(control: &dyn Control, cpus: &CpuList) -> Result<(), String> {
+    let find = || {
+        for group in siblings(control)? {
+            let kind = text(control, &format!("{group}/cpuset.cpus.partition"))?;
+            let own = kind.is_some_and(|kind| kind != MEMBER).then_some("cpuset.cpus");
+            // Since Linux 6.7 this is what is set aside for partitions further below, too.
+            for file in own.into_iter().chain(["cpuset.cpus.exclusive"]) {
+                let common = common(control, &group, file, cpus)?;
+                if !common.is_empty() {
+                    return Ok(Some((group, common)));
+                }
             }
         }
+        Ok::<_, ActionError>(None)
+    };
+    match find() {
+        Ok(None) => Ok(()),
+        Ok(Some((group, cpus))) => {
+            Err(format!("that {group} has CPUs {cpus} in a partition; name others, or end that"))
+        }
+        Err(error) => Err(format!("that it cannot be told who has them: {error}")),
     }
-    Ok(None)
 }
 
 impl IsolateCpus {
@@ -159,8 +179,15 @@ impl IsolateCpus {
             result => result?,
         }
         match group(control)? {
-            Some(GroupState { problem: Some(problem), .. }) => {
-                Err(self.refused(format!("that the kernel does not take the partition: {problem}")))
+            Some(GroupState { problem: Some(problem), cpus, .. }) => {
+                let mut found = format!("that the kernel does not take the partition: {problem}");
+                for group in siblings(control)? {
+                    let common = common(control, &group, "cpuset.cpus", &cpus)?;
+                    if !common.is_empty() {
+                        found.push_str(&format!("; {group} was given CPUs {common} too"));
+                    }
+                }
+                Err(self.refused(found))
             }
             _ => Ok(()),
         }
@@ -179,10 +206,7 @@ impl Act for IsolateCpus {
     }
 
     fn act(&self, prior: &PartitionState, control: &dyn Control) -> Result<(), ActionError> {
-        if let Some((group, cpus)) = rival(control, &self.cpus)? {
-            return Err(self
-                .refused(format!("that {group} has CPUs {cpus} in a partition; name others, or end that")));
-        }
+        nobody_else_has(control, &self.cpus).map_err(|found| self.refused(found))?;
         if !prior.controller {
             control.write(&format!("{ROOT}/cgroup.subtree_control"), "+cpuset", GROUP_LIMIT)?;
         }

@@ -86,9 +86,8 @@ impl FakeKernel {
             let kind = text.split(' ').next().unwrap().to_owned();
             let cpus: CpuList = self.text(&format!("{group}/cpuset.cpus")).unwrap().parse().unwrap();
             let shared = self.groups().iter().filter(|other| **other != group).any(|other| {
-                let kind = self.text(&format!("{other}/cpuset.cpus.partition")).unwrap();
                 let other = self.text(&format!("{other}/cpuset.cpus")).unwrap().parse::<CpuList>().unwrap();
-                kind != "member" && !other.intersection(&cpus).is_empty()
+                !other.intersection(&cpus).is_empty()
             });
             let at_boot: CpuList = self.text(&format!("{CPUS}/isolated")).unwrap().parse().unwrap();
             if kind == "member" {

@@ -57,22 +57,27 @@ fn a_partition_that_the_kernel_does_not_take_is_an_error_with_its_words() {
 }
 
 #[test]
-fn a_partition_of_somebody_else_is_left_alone() {
+fn cpus_of_other_groups_are_left_to_them_and_the_groups_named() {
     let kernel = host();
     let theirs = |name: &str, value: &str| {
         kernel.write(&format!("/sys/fs/cgroup/{name}"), value, GROUP_LIMIT).unwrap();
     };
     theirs("cgroup.subtree_control", "+cpuset");
     theirs("system.slice/cpuset.cpus", "1-2");
+    let before = kernel.snapshot();
     let member = change(&kernel, "2-3");
-    member.carry_out(&kernel).expect("a mere member gives way");
+
+    let shared = member.carry_out(&kernel).unwrap_err().to_string();
     member.take_back(&kernel).unwrap();
+    assert_eq!(kernel.snapshot(), before);
     theirs("system.slice/cpuset.cpus.partition", "root");
     let before = kernel.snapshot();
+    let taken = change(&kernel, "2-3").carry_out(&kernel).unwrap_err().to_string();
 
-    let error = change(&kernel, "2-3").carry_out(&kernel).unwrap_err().to_string();
-
-    assert!(error.contains("/sys/fs/cgroup/system.slice has CPUs 2 in a partition"), "{error}");
+    let part = "not exclusive; /sys/fs/cgroup/system.slice was given CPUs 2 too";
+    assert!(shared.ends_with(part), "{shared}");
+    assert!(taken.contains("/sys/fs/cgroup/system.slice has CPUs 2 in a partition"), "{taken}");
+    // Not even for a moment: their partition would cease to be valid.
     assert_eq!(kernel.snapshot(), before);
 }
 
@@ -124,9 +129,8 @@ fn what_others_did_to_the_group_is_drift() {
     let change = applied(&kernel, "2-3");
 
     kernel.write("/sys/fs/cgroup/system.slice/cpuset.cpus", "3", GROUP_LIMIT).unwrap();
-    kernel.write("/sys/fs/cgroup/system.slice/cpuset.cpus.partition", "root", GROUP_LIMIT).unwrap();
     let invalid = change.standing(&kernel).unwrap();
-    kernel.write("/sys/fs/cgroup/system.slice/cpuset.cpus.partition", "member", GROUP_LIMIT).unwrap();
+    kernel.write("/sys/fs/cgroup/system.slice/cpuset.cpus", "", GROUP_LIMIT).unwrap();
     kernel.write("/sys/fs/cgroup/thruway/cpuset.cpus", "1-2", GROUP_LIMIT).unwrap();
     let other = change.standing(&kernel).unwrap();
 

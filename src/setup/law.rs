@@ -197,11 +197,11 @@ const CASES: &[Case] = &[
 access: [{select: {address: '02:00.0'}, user: 1000, group: 107}]",
         )
     }),
-    ("let somebody open the node of a VF that is new", with_vfs, |kernel| {
+    ("let somebody open the node of a VF that is new", FakeKernel::usual, |kernel| {
         planned(
             kernel,
-            "sriov: [{pf: {address: '01:00.0'}, count: 4, vfs: [{index: 3, driver: vfio-pci}]}]
-access: [{select: {vf: {pf: {address: '01:00.0'}, index: 3}}, group: 107}]",
+            "sriov: [{pf: {address: '01:00.0'}, count: 1, vfs: [{index: 0, driver: vfio-pci}]}]
+access: [{select: {vf: {pf: {address: '01:00.0'}, index: 0}}, group: 107}]",
         )
     }),
     ("let somebody open the node of a VF that stays bound", with_vfs, |kernel| {

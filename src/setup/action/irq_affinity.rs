@@ -76,6 +76,16 @@ impl IrqAffinity {
         let path = path(irq);
         match control.write(&path, &cpus.to_string(), BIND_LIMIT) {
             Err(ControlError::Write { .. }) if control.source().text(&path) == Fact::NotPresent => Ok(()),
+            // x86: each CPU can serve some 200, and those of multi-queue devices fill few CPUs soon.
+            Err(ControlError::Write { source, .. })
+                if source.raw_os_error() == Some(Errno::ENOSPC as i32) =>
+            {
+                Err(ActionError::NotReached {
+                    subject: format!("interrupt {irq}"),
+                    expected: format!("CPUs {cpus} to serve it"),
+                    found: "that they have no room for more interrupts; leave them more CPUs".to_owned(),
+                })
+            }
             result => Ok(result?),
         }
     }

@@ -85,7 +85,7 @@ like taken conflict_undone
 }
 
 #[test]
-fn modules_and_nodes_are_for_those_who_were_named() {
+fn modules_nodes_and_ways_to_reset_are_given_and_taken_back() {
     let Some(lab) = Lab::open() else { return };
 
     let script = r#"
@@ -117,6 +117,15 @@ t give_holds thruway verify /tmp/give.yaml
 t give_again thruway apply /tmp/give.yaml --yes
 t undo_give thruway undo --yes
 same before taken_back
+
+goal resets 'sriov: [{pf: {address: "01:00.0"}, count: 1}]' \
+    'devices: [{select: {address: "01:00.0"}, driver: igb, reset_method: [pm, flr]}, {select: {vf: {pf: {address: "01:00.0"}, index: 0}}, reset_method: [flr]}]'
+echo "ways $(cat "$PF/reset_method")"
+t resets_hold thruway verify /tmp/resets.yaml
+t undo_resets thruway undo --yes
+same before ways_back
+goal no_way 'devices: [{select: {address: "01:00.0"}, driver: igb, reset_method: [acpi]}]'
+goal no_such_way 'devices: [{select: {address: "01:00.0"}, driver: igb, reset_method: [flrr]}]'
 "#;
     let boot = Boot::of(lab, "vtd-igb", &format!("{GOALS}{script}"));
 
@@ -138,6 +147,14 @@ same before taken_back
     boot.ends("give_again", "0", &[]);
     boot.ends("undo_give", "0", &[]);
     boot.is_as_before("taken_back");
+
+    boot.ends("resets", "0", &[]);
+    assert_eq!(boot.said("ways"), "pm flr");
+    boot.ends("resets_hold", "0", &[]);
+    boot.ends("undo_resets", "0", &[]);
+    boot.is_as_before("ways_back");
+    boot.ends("no_way", "3", &["it can be reset by flr, pm, bus and not by acpi"]);
+    boot.ends("no_such_way", "2", &["`flrr`"]);
 }
 
 #[test]

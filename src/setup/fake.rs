@@ -499,7 +499,8 @@ impl FakeKernel {
             }
             "reset_method" => {
                 let known = |method: &str| matches!(method, "flr" | "pm" | "bus");
-                if !value.split_ascii_whitespace().all(known) {
+                let shared = self.at(&format!("{DEVICES}/{address}/virtfn0")).exists();
+                if !value.split_ascii_whitespace().all(known) || (shared && value.contains("bus")) {
                     return Err(errno(libc::EINVAL));
                 }
                 self.put(path, value);

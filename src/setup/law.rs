@@ -117,7 +117,9 @@ fn with_pages() -> FakeKernel {
 
 fn with_resets() -> FakeKernel {
     let kernel = FakeKernel::usual();
-    kernel.put("/sys/bus/pci/devices/0000:02:00.0/reset_method", "flr bus");
+    for function in ["01", "02"] {
+        kernel.put(&format!("/sys/bus/pci/devices/0000:{function}:00.0/reset_method"), "flr bus");
+    }
     kernel
 }
 
@@ -213,6 +215,7 @@ access: [{select: {vf: {pf: {address: '01:00.0'}, index: 0}}, group: 107}]",
             "sriov: [{pf: {address: '01:00.0'}, count: 1}]
 devices: [
     {select: {address: '02:00.0'}, reset_method: [bus]},
+    {select: {address: '01:00.0'}, driver: igb, reset_method: [bus, flr]},
     {select: {vf: {pf: {address: '01:00.0'}, index: 0}}, reset_method: [pm, flr]}]",
         )
     }),

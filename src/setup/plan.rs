@@ -1,8 +1,8 @@
 //! From what is so and what should be so to the steps in between. Pure: reads facts, touches nothing.
 //!
 //! What is already so is dropped, because it is not ours to undo. The order is: huge pages (memory falls to pieces with
-//! time), kernel modules, CPUs, links up, automatic probing off, virtual functions, automatic probing as it was, settings of virtual functions,
-//! drivers, ways of resetting, access to nodes, interrupts (those of functions that stay), frequencies. A virtual function that does not exist yet is planned at the address
+//! time), kernel modules, CPUs, ways of resetting, links up, automatic probing off, virtual functions, automatic probing as it was, settings of virtual functions,
+//! drivers, those of new functions, access to nodes, interrupts (those of functions that stay), frequencies. A virtual function that does not exist yet is planned at the address
 //! where the standard puts it (PCIe 6.0, 9.3.3.9 and 9.3.3.10: First VF Offset and VF Stride) and found again by its index
 //! when the time comes; `apply` asks the guard about it then, because only then has it a group.
 
@@ -312,13 +312,15 @@ impl<'a> Planner<'a> {
         planner.huge_pages(&wanted.goal.hugepages)?;
         planner.modules(&wanted.goal.modules)?;
         planner.isolate(wanted.goal.isolate_cpus.as_ref())?;
+        let resets = planner.resets(wanted)?;
+        planner.resets_now(&resets)?;
         for pf in &wanted.pfs {
             planner.virtual_functions(pf)?;
         }
         for wanted in &wanted.devices {
             planner.bind(wanted.device, None, wanted.driver.clone())?;
         }
-        planner.resets(wanted)?;
+        planner.resets_later(resets);
         planner.access(wanted)?;
         planner.interrupts(wanted.goal.irq_affinity.as_ref())?;
         planner.governor(wanted.goal.governor.as_deref())?;

@@ -1,14 +1,17 @@
 //! The kernel resets a function in these ways, and tries them in this order.
 //!
 //! What the file shows are the ways that are switched on; which others the kernel could use it tells nowhere, and answers
-//! `EINVAL` to those that it cannot. Without any, the file is empty, and it is made so by a newline.
+//! `EINVAL` to those that it cannot at this moment: a bus only for a function that is alone on it, without virtual ones. A
+//! list that was there before can thus be refused, until those are gone. Without any way the file is empty, and it is made so
+//! by a newline.
 //! Spec: Linux: Documentation/ABI/testing/sysfs-bus-pci, `reset_method` (since Linux 5.15).
 
+use nix::errno::Errno;
 use serde::{Deserialize, Serialize};
 
 use super::bind_driver::VfIndex;
 use super::{Act, ActionError, BIND_LIMIT, Footprint, Standing, device_path, present, required, vf_count};
-use crate::setup::control::Control;
+use crate::setup::control::{Control, ControlError};
 use crate::spec::pci::PciAddress;
 
 /// See the module.
@@ -42,7 +45,25 @@ impl ResetMethods {
     }
 
     fn set(&self, methods: &[String], control: &dyn Control) -> Result<(), ActionError> {
-        Ok(control.write(&self.path(), &format!("{}\n", methods.join(" ")), BIND_LIMIT)?)
+        match control.write(&self.path(), &format!("{}\n", methods.join(" ")), BIND_LIMIT) {
+            Err(ControlError::Write { source, .. })
+                if source.raw_os_error() == Some(Errno::EINVAL as i32) =>
+            {
+                let mut found = "that the kernel cannot, at least not now".to_owned();
+                if methods.iter().any(|method| method.contains("bus")) {
+                    found.push_str(
+                        "; a bus is reset for a function that is alone on it, without virtual ones: destroy those first",
+                    );
+                }
+                let subject = self.function.to_string();
+                Err(ActionError::NotReached {
+                    subject,
+                    expected: format!("reset by {}", list(methods)),
+                    found,
+                })
+            }
+            result => Ok(result?),
+        }
     }
 }
 
@@ -143,13 +164,31 @@ mod tests {
     }
 
     #[test]
+    fn a_bus_with_virtual_functions_on_it_is_told() {
+        let kernel = FakeKernel::usual();
+        let nic = "/sys/bus/pci/devices/0000:01:00.0";
+        kernel.put(&format!("{nic}/reset_method"), "flr bus");
+        let function = "0000:01:00.0".parse().unwrap();
+        let action = ResetMethods { function, vf: None, methods: vec!["flr".to_owned()] };
+        let change = Action::ResetMethods(action).observe(&kernel).unwrap();
+        change.carry_out(&kernel).unwrap();
+        kernel.write(&format!("{nic}/sriov_numvfs"), "1", BIND_LIMIT).unwrap();
+
+        let error = change.take_back(&kernel).unwrap_err().to_string();
+        kernel.write(&format!("{nic}/sriov_numvfs"), "0", BIND_LIMIT).unwrap();
+        change.take_back(&kernel).unwrap();
+
+        assert!(error.contains("without virtual ones: destroy those first"), "{error}");
+    }
+
+    #[test]
     fn a_way_that_the_kernel_does_not_have_fails_and_changes_nothing() {
         let kernel = host();
         let change = change(&kernel, &["acpi"]);
         let error = change.carry_out(&kernel).unwrap_err().to_string();
-        assert!(
-            error.contains("cannot write `acpi` to /sys/bus/pci/devices/0000:02:00.0/reset_method"),
-            "{error}"
+        assert_eq!(
+            error,
+            "0000:02:00.0: expected reset by acpi, found that the kernel cannot, at least not now"
         );
         assert_eq!(kernel.text(FILE).as_deref(), Some("flr bus"));
     }

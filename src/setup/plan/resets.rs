@@ -5,42 +5,62 @@ use super::{PlanError, Planner, Wanted};
 use crate::host::fact::Fact;
 use crate::host::pci::PciDevice;
 use crate::setup::action::{Action, ResetMethods};
-use crate::spec::pci::PciAddress;
+
+/// A function, if it is there, and what is asked of it.
+pub(super) struct Reset<'a> {
+    device: Option<&'a PciDevice>,
+    action: ResetMethods,
+}
 
 impl<'a> Planner<'a> {
-    pub(super) fn resets(&mut self, wanted: &Wanted<'a>) -> Result<(), PlanError> {
-        let mut given: Vec<(PciAddress, Vec<String>)> = Vec::new();
+    /// What is asked of the resets of which functions.
+    pub(super) fn resets(&self, wanted: &Wanted<'a>) -> Result<Vec<Reset<'a>>, PlanError> {
+        let mut resets: Vec<Reset<'a>> = Vec::new();
         for goal in wanted.goal.devices.iter().filter(|goal| !goal.reset_method.is_empty()) {
             if let Some(problem) = goal.problem() {
                 return Err(PlanError::Invalid(format!("reset_method of {}: {problem}", goal.select)));
             }
-            let methods: Vec<String> =
-                goal.reset_method.iter().map(|method| method.name().to_owned()).collect();
             for selected in wanted.selected(self.facts, &goal.select)? {
                 let (function, vf, device) = match selected {
                     Selected::Now(device) => (device.address, None, Some(device)),
                     Selected::Later { function, vf, .. } => (function, Some(vf), None),
                 };
-                match given.iter().find(|(other, _)| *other == function) {
-                    Some((_, same)) if *same == methods => continue,
+                let methods = goal.reset_method.iter().map(|method| method.name().to_owned()).collect();
+                let reset = Reset { device, action: ResetMethods { function, vf, methods } };
+                match resets.iter().find(|other| other.action.function == function) {
+                    Some(same) if same.action == reset.action => {}
                     Some(_) => {
                         let text = format!("{function} is asked for twice, with different reset methods");
                         return Err(PlanError::Invalid(text));
                     }
-                    None => given.push((function, methods.clone())),
+                    None => resets.push(reset),
                 }
-                if let Some(device) = device {
-                    can_reset(device, &methods)?;
-                    if device.reset_methods.known() == Some(&methods) {
-                        self.plan.already.push(format!("{function} is reset by {}", methods.join(", ")));
-                        continue;
-                    }
-                }
-                let methods = methods.clone();
-                self.push(Action::ResetMethods(ResetMethods { function, vf, methods }), device);
+            }
+        }
+        Ok(resets)
+    }
+
+    /// Functions that are there, before they get virtual ones: with those on it too, a bus cannot be reset for one function,
+    /// and the kernel takes no list with that, not even the one that was there before.
+    pub(super) fn resets_now(&mut self, resets: &[Reset<'a>]) -> Result<(), PlanError> {
+        for Reset { device, action } in resets {
+            let Some(device) = device else { continue };
+            can_reset(device, &action.methods)?;
+            if device.reset_methods.known() == Some(&action.methods) {
+                let methods = action.methods.join(", ");
+                self.plan.already.push(format!("{} is reset by {methods}", action.function));
+            } else {
+                self.push(Action::ResetMethods(action.clone()), Some(device));
             }
         }
         Ok(())
+    }
+
+    /// Virtual functions that are created before.
+    pub(super) fn resets_later(&mut self, resets: Vec<Reset<'a>>) {
+        for reset in resets.into_iter().filter(|reset| reset.device.is_none()) {
+            self.push(Action::ResetMethods(reset.action), None);
+        }
     }
 }
 

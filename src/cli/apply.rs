@@ -1,6 +1,6 @@
 //! `thruway apply`: make the host what a profile says.
 
-use crate::cli::change::{ChangeArgs, PersistArgs, carry_out};
+use crate::cli::change::{ChangeArgs, PersistArgs, carry_out, named};
 use crate::cli::{CliResult, Context};
 use crate::profile::{Purpose, load};
 use crate::setup::plan::plan;
@@ -29,7 +29,7 @@ pub(crate) struct Args {
 /// Applies.
 pub(crate) fn run(args: &Args, context: &Context) -> CliResult {
     let profile = load(&args.profile, Purpose::Act)?.profile;
-    let goal = profile.host;
+    let goal = named(profile.host)?;
     let for_good = args.persist.of(|| profile.name, &goal);
     carry_out(&|facts, consents| plan(facts, &goal, consents), for_good.as_ref(), &args.change, context)
 }

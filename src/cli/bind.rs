@@ -49,10 +49,7 @@ pub(crate) struct UnbindArgs {
 
 /// Binds.
 pub(crate) fn run(args: &Args, context: &Context) -> CliResult {
-    let devices = args
-        .functions
-        .iter()
-        .map(|select| DeviceGoal { select: select.clone(), driver: args.driver.clone() });
+    let devices = args.functions.iter().map(|select| DeviceGoal::new(select.clone(), args.driver.clone()));
     let goal = Goal { devices: devices.collect(), ..Goal::default() };
     let for_good = args.persist.of(|| file_name("bind", &args.functions), &goal);
     carry_out(&|facts, consents| plan(facts, &goal, consents), for_good.as_ref(), &args.change, context)

@@ -3,7 +3,8 @@
 use std::time::Duration;
 
 use crate::cli::change::{
-    Workplace, apply_failure, boot_id, count, journal_failure, plan_failure, require_root, tell, tell_left,
+    Workplace, apply_failure, boot_id, count, journal_failure, named, plan_failure, require_root, tell,
+    tell_left,
 };
 use crate::cli::{CliResult, Context, Exit, Failure, OrExit};
 use crate::setup::apply::Event;
@@ -52,7 +53,8 @@ pub(crate) fn run(args: &Args, context: &Context) -> CliResult {
     }
     let facts = restore::wait(workplace.control(), &goal).or_exit(Exit::Host)?;
     let consents = Consents { allow: goal.allow.iter().copied().collect(), remote_session: false };
-    let plan = plan(&facts, &goal.host, &consents).map_err(plan_failure)?;
+    let wanted = named(goal.host.clone())?;
+    let plan = plan(&facts, &wanted, &consents).map_err(plan_failure)?;
     workplace.for_persisted(path);
     let observer = |event: Event<'_>| tell(event, context);
     let interrupted = || signals.take().is_some();

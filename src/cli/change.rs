@@ -14,6 +14,7 @@ use crate::host::fact::Fact;
 use crate::host::select::Selector;
 use crate::host::source::{LiveSource, Source};
 use crate::report::{style::Tone, style::clean, table, view};
+use crate::setup::account;
 use crate::setup::action::Action;
 use crate::setup::apply::{ApplyError, Event, Executor, Left, StepError};
 use crate::setup::confirm::boot_time_s;
@@ -146,6 +147,11 @@ struct AppliedDocument {
 #[derive(Debug, Serialize)]
 struct RefusedDocument<'a> {
     refused: &'a [Objection],
+}
+
+/// A profile's goal with the numbers of the users and groups that it names.
+pub(crate) fn named(goal: Goal) -> Result<Goal, Failure> {
+    account::look_up(goal).map_err(plan_failure)
 }
 
 /// Shows what `make` plans; nothing is changed.

@@ -1,6 +1,6 @@
 //! `thruway plan`: what `apply` would change on this host.
 
-use crate::cli::change::{AllowArgs, PersistArgs, show};
+use crate::cli::change::{AllowArgs, PersistArgs, named, show};
 use crate::cli::format::FormatArgs;
 use crate::cli::{CliResult, Context};
 use crate::profile::{Purpose, load};
@@ -30,7 +30,7 @@ pub(crate) struct Args {
 /// Plans and shows.
 pub(crate) fn run(args: &Args, context: &Context) -> CliResult {
     let profile = load(&args.profile, Purpose::Look)?.profile;
-    let goal = profile.host;
+    let goal = named(profile.host)?;
     let for_good = args.persist.of(|| profile.name, &goal);
     show(
         &|facts, consents| plan(facts, &goal, consents),

@@ -2,7 +2,7 @@
 
 use serde::Serialize;
 
-use crate::cli::change::plan_failure;
+use crate::cli::change::{named, plan_failure};
 use crate::cli::format::{FormatArgs, document};
 use crate::cli::{CliResult, Context, Exit, Failure, source, status};
 use crate::profile::{Purpose, load};
@@ -69,9 +69,9 @@ fn journal_holds(format: FormatArgs, context: &Context) -> Result<bool, Failure>
 
 /// A profile holds if nothing is to be done for it. What a safety rule would say of doing it is told, and no obstacle.
 fn profile_holds(profile: &str, format: FormatArgs, context: &Context) -> Result<bool, Failure> {
-    let goal = load(profile, Purpose::Look)?.profile.host;
+    let wanted = named(load(profile, Purpose::Look)?.profile.host)?;
     let facts = source::live(context);
-    let (plan, refused) = match plan(&facts, &goal, &Consents::default()) {
+    let (plan, refused) = match plan(&facts, &wanted, &Consents::default()) {
         Ok(plan) => (Some(plan), Vec::new()),
         Err(PlanError::Refused(objections)) => (None, objections),
         Err(error) => return Err(plan_failure(error)),

@@ -5,7 +5,8 @@ use std::num::NonZeroU8;
 use std::path::{Path, PathBuf};
 
 use crate::profile::schema::{Device, Machine, Profile, SCHEMA_VERSION};
-use crate::setup::goal::Selector;
+use crate::setup::goal::{Selector, is_kernel_name};
+use crate::spec::cpu_list::CpuList;
 use crate::spec::pci::PciAddress;
 use crate::vmm::config::{BootConfig, ConfigError, DeviceConfig, MAX_CPUS, MachineConfig, is_name};
 use crate::vmm::vfio::VfioConfig;
@@ -66,6 +67,9 @@ fn check_outside_machine(profile: &Profile) -> Vec<ConfigError> {
             let driver = device.driver.escape_debug();
             wrong(format!("host.devices.{index}.driver"), format!("`{driver}` is not the name of a driver"));
         }
+        if let Some(problem) = device.problem() {
+            wrong(format!("host.devices.{index}.reset_method"), problem);
+        }
     }
     for (index, sriov) in profile.host.sriov.iter().enumerate() {
         for (position, vf) in sriov.vfs.iter().enumerate() {
@@ -97,6 +101,29 @@ fn check_outside_machine(profile: &Profile) -> Vec<ConfigError> {
         let mut earlier = profile.host.hugepages.iter().take(index);
         if let Some(problem) = earlier.find_map(|earlier| pages.conflict_with(earlier)) {
             wrong(format!("host.hugepages.{index}.size"), problem);
+        }
+    }
+    for (index, access) in profile.host.access.iter().enumerate() {
+        if let Some(problem) = access.problem() {
+            wrong(format!("host.access.{index}"), problem.to_owned());
+        }
+    }
+    let away_from = profile.host.irq_affinity.as_ref().map(|goal| &goal.away_from);
+    for (key, cpus) in
+        [("isolate_cpus", profile.host.isolate_cpus.as_ref()), ("irq_affinity.away_from", away_from)]
+    {
+        if cpus.is_some_and(CpuList::is_empty) {
+            wrong(format!("host.{key}"), "no CPU is named; write for example \"2-3,6\"".to_owned());
+        }
+    }
+    if let Some(governor) = profile.host.governor.as_ref().filter(|governor| !is_kernel_name(governor)) {
+        let problem = format!("`{}` is not the name of a governor", governor.escape_debug());
+        wrong("host.governor".to_owned(), problem);
+    }
+    for (index, module) in profile.host.modules.iter().enumerate() {
+        if !is_kernel_name(module) {
+            let problem = format!("`{}` is not the name of a kernel module", module.escape_debug());
+            wrong(format!("host.modules.{index}"), problem);
         }
     }
     errors

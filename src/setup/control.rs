@@ -10,9 +10,9 @@ use std::time::{Duration, Instant};
 
 use crate::host::source::Source;
 use crate::sys::child::{self, ChildError};
-use crate::sys::netlink;
 use crate::sys::system_file::{SystemFile, SystemFileError, SystemTree};
 use crate::sys::tool::{self, ToolError};
+use crate::sys::{self, netlink};
 
 pub use crate::sys::netlink::VfSetting;
 
@@ -100,6 +100,37 @@ pub enum ControlError {
         #[source]
         source: ToolError,
     },
+    /// A control group could not be made or removed.
+    #[error("cannot {} {path}", change.verb())]
+    Directory {
+        /// The directory that is the group.
+        path: String,
+        /// What was asked.
+        change: DirectoryChange,
+        /// What the kernel said.
+        #[source]
+        source: io::Error,
+    },
+    /// Who may open a device node could not be changed.
+    #[error("cannot give {path} {wanted}")]
+    Node {
+        /// The node.
+        path: String,
+        /// What was asked.
+        wanted: String,
+        /// What the kernel said.
+        #[source]
+        source: io::Error,
+    },
+    /// A kernel module could not be unloaded.
+    #[error("cannot unload kernel module {module}")]
+    Unload {
+        /// Name of the module.
+        module: String,
+        /// What the kernel said.
+        #[source]
+        source: io::Error,
+    },
     /// A kernel module could not be loaded.
     #[error("cannot load kernel module {module}: {reason}")]
     Module {
@@ -108,6 +139,24 @@ pub enum ControlError {
         /// What modprobe said.
         reason: String,
     },
+}
+
+/// What is asked of a directory.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum DirectoryChange {
+    /// To be made.
+    Make,
+    /// To be removed.
+    Remove,
+}
+
+impl DirectoryChange {
+    fn verb(self) -> &'static str {
+        match self {
+            Self::Make => "make",
+            Self::Remove => "remove",
+        }
+    }
 }
 
 impl ControlError {
@@ -126,6 +175,18 @@ impl ControlError {
     pub(super) fn of_file(path: &str) -> impl FnOnce(SystemFileError) -> Self {
         let path = path.to_owned();
         move |source| Self::File { path, source }
+    }
+
+    /// What [`Control::set_owner`] is asked, in words.
+    #[must_use]
+    pub fn owner(uid: u32, gid: u32) -> String {
+        format!("to user {uid} and group {gid}")
+    }
+
+    /// What [`Control::set_mode`] is asked, in words.
+    #[must_use]
+    pub fn mode(mode: u32) -> String {
+        format!("mode {mode:04o}")
     }
 
     /// Whether the kernel may still carry out what was asked.
@@ -150,6 +211,18 @@ pub trait Control: Send + Sync {
     /// [`ControlError::Write`] or [`ControlError::Pending`].
     fn write(&self, path: &str, value: &str, limit: Duration) -> Result<(), ControlError>;
 
+    /// Makes the control group `path`, which is a directory.
+    ///
+    /// # Errors
+    /// [`ControlError::Directory`] or [`ControlError::Pending`].
+    fn make_directory(&self, path: &str, limit: Duration) -> Result<(), ControlError>;
+
+    /// Removes the control group `path`, which nobody is in.
+    ///
+    /// # Errors
+    /// [`ControlError::Directory`] or [`ControlError::Pending`].
+    fn remove_directory(&self, path: &str, limit: Duration) -> Result<(), ControlError>;
+
     /// Brings a network interface up or down.
     ///
     /// # Errors
@@ -167,6 +240,18 @@ pub trait Control: Send + Sync {
         setting: VfSetting,
         limit: Duration,
     ) -> Result<(), ControlError>;
+
+    /// Gives the character device at `path` to user `uid` and group `gid`, both by number. A link is not followed.
+    ///
+    /// # Errors
+    /// [`ControlError::Node`] or [`ControlError::Pending`].
+    fn set_owner(&self, path: &str, uid: u32, gid: u32, limit: Duration) -> Result<(), ControlError>;
+
+    /// Sets the permission bits of the character device at `path`, as chmod(2) takes them. A link is not followed.
+    ///
+    /// # Errors
+    /// [`ControlError::Node`] or [`ControlError::Pending`].
+    fn set_mode(&self, path: &str, mode: u32, limit: Duration) -> Result<(), ControlError>;
 
     /// Loads a kernel module, by name or by alias (`pci:v..d..`); one that is loaded or built in is fine.
     ///
@@ -201,11 +286,17 @@ pub trait Control: Send + Sync {
     /// [`ControlError::Tool`].
     fn run_tool(&self, program: &str, arguments: &[&str], limit: Duration) -> Result<String, ControlError>;
 
+    /// Unloads one kernel module that nobody uses; never one that it depends on.
+    ///
+    /// # Errors
+    /// [`ControlError::Unload`] or [`ControlError::Pending`].
+    fn unload_module(&self, module: &str) -> Result<(), ControlError>;
+
     /// Lets time pass while the kernel or udev makes something appear.
     fn pause(&self, time: Duration);
 }
 
-/// How long modprobe may take.
+/// How long modprobe, or a module's own clean-up, may take.
 const MODULE_LIMIT: Duration = Duration::from_secs(60);
 
 /// This machine.
@@ -237,6 +328,18 @@ impl Control for LiveControl {
         tracing::debug!(path, value, "write");
         child::write_file(Path::new(path), value.as_bytes(), limit)
             .map_err(|error| write_error(path, value, error))
+    }
+
+    fn make_directory(&self, path: &str, limit: Duration) -> Result<(), ControlError> {
+        tracing::debug!(path, "mkdir");
+        child::make_directory(Path::new(path), limit)
+            .map_err(|error| directory_error(path, DirectoryChange::Make, error))
+    }
+
+    fn remove_directory(&self, path: &str, limit: Duration) -> Result<(), ControlError> {
+        tracing::debug!(path, "rmdir");
+        child::remove_directory(Path::new(path), limit)
+            .map_err(|error| directory_error(path, DirectoryChange::Remove, error))
     }
 
     fn set_link(&self, interface: &str, up: bool, limit: Duration) -> Result<(), ControlError> {
@@ -272,6 +375,18 @@ impl Control for LiveControl {
             },
             other => ControlError::of_vf(interface, index, setting, cause(other)),
         })
+    }
+
+    fn set_owner(&self, path: &str, uid: u32, gid: u32, limit: Duration) -> Result<(), ControlError> {
+        tracing::debug!(path, uid, gid, "set owner");
+        sys::node::set_owner(Path::new(path), uid, gid, limit)
+            .map_err(|error| node_error(path, ControlError::owner(uid, gid), error))
+    }
+
+    fn set_mode(&self, path: &str, mode: u32, limit: Duration) -> Result<(), ControlError> {
+        tracing::debug!(path, mode, "set mode");
+        sys::node::set_mode(Path::new(path), mode, limit)
+            .map_err(|error| node_error(path, ControlError::mode(mode), error))
     }
 
     fn load_module(&self, module: &str) -> Result<(), ControlError> {
@@ -331,6 +446,19 @@ impl Control for LiveControl {
             .map_err(|source| ControlError::Tool { command: command_line(program, arguments), source })
     }
 
+    fn unload_module(&self, module: &str) -> Result<(), ControlError> {
+        tracing::debug!(module, "unload");
+        sys::module::unload(module, MODULE_LIMIT).map_err(|error| match error {
+            ChildError::Stuck { limit, pid } => ControlError::Pending {
+                path: format!("kernel module {module}"),
+                value: "unload".to_owned(),
+                limit,
+                pid,
+            },
+            other => ControlError::Unload { module: module.to_owned(), source: cause(other) },
+        })
+    }
+
     fn pause(&self, time: Duration) {
         std::thread::sleep(time);
     }
@@ -351,6 +479,24 @@ fn write_error(path: &str, value: &str, error: ChildError) -> ControlError {
     match error {
         ChildError::Stuck { limit, pid } => ControlError::Pending { path, value, limit, pid },
         other => ControlError::Write { path, value, source: cause(other) },
+    }
+}
+
+fn directory_error(path: &str, change: DirectoryChange, error: ChildError) -> ControlError {
+    let path = path.to_owned();
+    match error {
+        ChildError::Stuck { limit, pid } => {
+            ControlError::Pending { path, value: change.verb().to_owned(), limit, pid }
+        }
+        other => ControlError::Directory { path, change, source: cause(other) },
+    }
+}
+
+fn node_error(path: &str, wanted: String, error: ChildError) -> ControlError {
+    let path = path.to_owned();
+    match error {
+        ChildError::Stuck { limit, pid } => ControlError::Pending { path, value: wanted, limit, pid },
+        other => ControlError::Node { path, wanted, source: cause(other) },
     }
 }
 

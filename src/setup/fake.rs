@@ -5,9 +5,14 @@
 //! driver takes the function; while autoprobe is off no virtual function is probed without an override; `sriov_numvfs`
 //! answers EBUSY between two counts that are not 0, ERANGE above the total, and blocks at 0 while a function is open.
 
+mod frequency;
 mod functions;
+mod groups;
 mod huge_pages;
+mod interrupts;
+mod modules;
 mod network;
+mod nodes;
 mod system;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -21,7 +26,7 @@ use std::time::Duration;
 use crate::host::fact::Fact;
 pub(super) use crate::host::source::fake::memory_dir;
 use crate::host::source::{CpuidLeaf, DeviceNode, KvmAnswer, Route, Source, TreeSource, VfLink, VfLinks};
-use crate::setup::control::{Control, ControlError, VfSetting};
+use crate::setup::control::{Control, ControlError, DirectoryChange, VfSetting};
 use crate::spec::ethernet::MacAddress;
 use crate::spec::pci::PciAddress;
 use crate::sys::system_file::{SystemFile, SystemFileError, SystemTree};
@@ -63,6 +68,7 @@ pub(super) struct Trouble {
 struct Inner {
     writes: usize,
     log: Vec<String>,
+    pauses: usize,
     trouble: Option<Trouble>,
     /// Virtual functions that a guest has open.
     open: BTreeSet<PciAddress>,
@@ -130,7 +136,7 @@ impl Source for FreshTree {
     }
 
     fn device_node(&self, path: &str) -> Fact<DeviceNode> {
-        self.now().device_node(path)
+        nodes::node(&self.0, path)
     }
 }
 
@@ -160,18 +166,20 @@ impl FakeKernel {
                 "Iface Destination Gateway Flags RefCnt Use Metric Mask\neth1 00000000 0202000A 0003 0 0 0 00000000",
             ),
             ("/sys/bus/pci/drivers_probe", ""),
+            ("/proc/sys/kernel/osrelease", modules::RELEASE),
             ("/sys/class/iommu/dmar0/name", "dmar0"),
             ("/dev/vfio/vfio", ""),
         ] {
             kernel.put(path, text);
         }
-        for directory in ["/sys/class/block", "/sys/class/net", "/sys/kernel/iommu_groups"] {
+        for directory in ["/sys/class/block", "/sys/class/net", "/sys/kernel/iommu_groups", "/sys/module"] {
             fs::create_dir_all(kernel.at(directory)).unwrap();
         }
         for driver in ["igb", "igbvf", "e1000e", "nvme", "pcieport"] {
             fs::create_dir_all(kernel.at(&format!("/sys/bus/pci/drivers/{driver}"))).unwrap();
         }
         kernel.put(VF_LINKS, "[]");
+        kernel.put(nodes::OWNERS, "{}");
         for function in functions {
             kernel.add(function);
         }
@@ -285,6 +293,11 @@ impl FakeKernel {
         self.inner.lock().unwrap().writes
     }
 
+    /// How often time was let pass.
+    pub(super) fn pauses(&self) -> usize {
+        self.inner.lock().unwrap().pauses
+    }
+
     pub(super) fn log(&self) -> Vec<String> {
         self.inner.lock().unwrap().log.clone()
     }
@@ -309,7 +322,7 @@ impl FakeKernel {
             for entry in fs::read_dir(directory).unwrap() {
                 let path = entry.unwrap().path();
                 let name = path.strip_prefix(root).unwrap().to_str().unwrap().to_owned();
-                if name == "sys/bus/pci/drivers/vfio-pci" {
+                if matches!(name.as_str(), "sys/bus/pci/drivers/vfio-pci" | "sys/module/vfio_pci") {
                     continue;
                 }
                 let kind = path.symlink_metadata().unwrap();
@@ -374,7 +387,7 @@ impl FakeKernel {
             self.driver(member.unwrap().file_name().to_str().unwrap()).as_deref() == Some("vfio-pci")
         });
         if !held {
-            let _ = fs::remove_file(self.at(&format!("/dev/vfio/{group}")));
+            self.remove_node(&format!("/dev/vfio/{group}"));
         }
     }
 
@@ -449,6 +462,15 @@ impl FakeKernel {
         if huge_pages::are_at(path) {
             return self.huge_pages_effect(path, value);
         }
+        if interrupts::are_at(path) {
+            return self.interrupts_effect(path, value);
+        }
+        if frequency::are_at(path) {
+            return self.frequency_effect(path, value);
+        }
+        if groups::are_at(path) {
+            return self.groups_effect(path, value);
+        }
         if path == "/sys/bus/pci/drivers_probe" {
             let address: PciAddress = value.parse().map_err(|_| errno(libc::EINVAL))?;
             if !self.at(&format!("{DEVICES}/{address}")).exists() {
@@ -478,6 +500,15 @@ impl FakeKernel {
                     return Err(errno(libc::ENODEV));
                 }
                 self.unbind(function);
+                Ok(())
+            }
+            "reset_method" => {
+                let known = |method: &str| matches!(method, "flr" | "pm" | "bus");
+                let shared = self.at(&format!("{DEVICES}/{address}/virtfn0")).exists();
+                if !value.split_ascii_whitespace().all(known) || (shared && value.contains("bus")) {
+                    return Err(errno(libc::EINVAL));
+                }
+                self.put(path, value);
                 Ok(())
             }
             "sriov_drivers_autoprobe" if matches!(value, "0" | "1") => {
@@ -571,6 +602,26 @@ impl Control for FakeKernel {
         )
     }
 
+    fn make_directory(&self, path: &str, _limit: Duration) -> Result<(), ControlError> {
+        self.attempt(
+            &format!("mkdir {path}"),
+            || self.make_group(path),
+            |source| ControlError::Directory { path: path.to_owned(), change: DirectoryChange::Make, source },
+        )
+    }
+
+    fn remove_directory(&self, path: &str, _limit: Duration) -> Result<(), ControlError> {
+        self.attempt(
+            &format!("rmdir {path}"),
+            || self.remove_group(path),
+            |source| ControlError::Directory {
+                path: path.to_owned(),
+                change: DirectoryChange::Remove,
+                source,
+            },
+        )
+    }
+
     fn set_link(&self, interface: &str, up: bool, _limit: Duration) -> Result<(), ControlError> {
         let effect = || {
             let directory = format!("/sys/class/net/{interface}");
@@ -602,14 +653,13 @@ impl Control for FakeKernel {
         )
     }
 
-    fn load_module(&self, module: &str) -> Result<(), ControlError> {
-        if module == "vfio-pci" {
-            fs::create_dir_all(self.at("/sys/bus/pci/drivers/vfio-pci")).unwrap();
-        }
-        if module == "vfio-pci" || module.starts_with("pci:") {
-            return Ok(());
-        }
-        Err(ControlError::Module { module: module.to_owned(), reason: "no such module".to_owned() })
+    fn set_owner(&self, path: &str, uid: u32, gid: u32, _limit: Duration) -> Result<(), ControlError> {
+        let wanted = ControlError::owner(uid, gid);
+        self.attempt(
+            &format!("{path} {wanted}"),
+            || self.change_node(path, |node| (node.uid, node.gid) = (uid, gid)),
+            |source| ControlError::Node { path: path.to_owned(), wanted: wanted.clone(), source },
+        )
     }
 
     fn files(&self) -> &SystemTree {
@@ -645,5 +695,33 @@ impl Control for FakeKernel {
         Ok(answer)
     }
 
-    fn pause(&self, _time: Duration) {}
+    fn set_mode(&self, path: &str, mode: u32, _limit: Duration) -> Result<(), ControlError> {
+        let wanted = ControlError::mode(mode);
+        self.attempt(
+            &format!("{path} {wanted}"),
+            || self.change_node(path, |node| node.mode = mode),
+            |source| ControlError::Node { path: path.to_owned(), wanted: wanted.clone(), source },
+        )
+    }
+
+    fn load_module(&self, module: &str) -> Result<(), ControlError> {
+        // What binding loads stays, and a module that it does not get is told by the driver that is not there.
+        if module == "vfio-pci" || module.starts_with("pci:") {
+            return self.load(module).map_err(|error| modules::failed(module, &error));
+        }
+        let failed = |error: io::Error| modules::failed(module, &error);
+        self.attempt(&format!("load {module}"), || self.load(module), failed)
+    }
+
+    fn unload_module(&self, module: &str) -> Result<(), ControlError> {
+        self.attempt(
+            &format!("unload {module}"),
+            || self.unload(module),
+            |source| ControlError::Unload { module: module.to_owned(), source },
+        )
+    }
+
+    fn pause(&self, _time: Duration) {
+        self.inner.lock().unwrap().pauses += 1;
+    }
 }

@@ -3,7 +3,9 @@
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+pub use super::account::Account;
 pub use crate::host::select::{Selector, VfSelector};
+use crate::spec::cpu_list::CpuList;
 use crate::spec::ethernet::{MAX_VLAN, MacAddress};
 
 /// The state that a profile asks of a host. Everything that it does not name stays as it is.
@@ -19,6 +21,39 @@ pub struct Goal {
     /// Arguments that the kernel should have from the next boot on, each one word; only with `--persist`.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub kernel_arguments: Vec<String>,
+    /// Who else than root may open the VFIO nodes of functions, and so start machines with them.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub access: Vec<AccessGoal>,
+    /// CPUs that only processes in the control group `/sys/fs/cgroup/thruway` run on, such as `2-3,6`: put the shell that
+    /// starts a machine into it (`echo $$ >/sys/fs/cgroup/thruway/cgroup.procs`). Takes control groups of version 2 and
+    /// Linux 6.1.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub isolate_cpus: Option<CpuList>,
+    /// Which CPUs serve interrupts; left as it is when absent.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub irq_affinity: Option<IrqAffinityGoal>,
+    /// How the kernel chooses the frequency of CPUs, such as `performance`, which keeps them fast; left as it is when absent.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub governor: Option<String>,
+    /// Kernel modules that should be loaded, such as `vfio-pci`; those that are part of the kernel are.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub modules: Vec<String>,
+}
+
+/// Whether `text` can be the name of a kernel module or a driver: it becomes part of a path and an argument of modprobe.
+#[must_use]
+pub fn is_kernel_name(text: &str) -> bool {
+    let inner = |c: char| c.is_ascii_alphanumeric() || matches!(c, '-' | '_');
+    // 56 bytes with the final NUL are what a module's name has (Linux: include/linux/module.h, MODULE_NAME_LEN).
+    text.len() <= 55 && text.starts_with(|c: char| c.is_ascii_alphanumeric()) && text.chars().all(inner)
+}
+
+/// Which CPUs serve interrupts, as far as those can be moved; the kernel places some itself.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct IrqAffinityGoal {
+    /// CPUs that should serve none, such as `2-3,6`: those of guests that must not be disturbed.
+    pub away_from: CpuList,
 }
 
 /// A function and the driver that it should have.
@@ -30,10 +65,92 @@ pub struct DeviceGoal {
     /// Name of the driver.
     #[serde(default = "vfio_pci")]
     pub driver: String,
+    /// Ways in which the kernel should reset it, the first to be tried first, such as `[flr, bus]`; left as they are when
+    /// absent. The kernel must offer them (`thruway probe` lists those); takes Linux 5.15.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub reset_method: Vec<ResetMethod>,
+}
+
+impl DeviceGoal {
+    /// `driver` for what `select` names, and nothing else.
+    #[must_use]
+    pub fn new(select: Selector, driver: String) -> Self {
+        Self { select, driver, reset_method: Vec::new() }
+    }
+
+    /// What is wrong with the ways of resetting and can be seen without a host.
+    #[must_use]
+    pub fn problem(&self) -> Option<String> {
+        let methods = &self.reset_method;
+        let twice =
+            methods.iter().enumerate().find(|(at, method)| methods.iter().take(*at).any(|m| m == *method));
+        twice.map(|(_, method)| format!("`{}` stands in this list already", method.name()))
+    }
+}
+
+/// A way to reset a function (Linux: Documentation/ABI/testing/sysfs-bus-pci, `reset_method`).
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum ResetMethod {
+    /// What Linux knows of this very device.
+    DeviceSpecific,
+    /// What the firmware offers.
+    Acpi,
+    /// Function level reset of PCI Express.
+    Flr,
+    /// Function level reset of conventional PCI.
+    AfFlr,
+    /// Leaving D3hot.
+    Pm,
+    /// Reset of its bus, if it is alone on that.
+    Bus,
+    /// Reset of its bus below a CXL port.
+    CxlBus,
+}
+
+impl ResetMethod {
+    /// As the kernel names it.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::DeviceSpecific => "device_specific",
+            Self::Acpi => "acpi",
+            Self::Flr => "flr",
+            Self::AfFlr => "af_flr",
+            Self::Pm => "pm",
+            Self::Bus => "bus",
+            Self::CxlBus => "cxl_bus",
+        }
+    }
 }
 
 fn vfio_pci() -> String {
     "vfio-pci".to_owned()
+}
+
+/// Who may open the VFIO node of a function, `/dev/vfio/N`, for as long as the function is bound. All functions of an IOMMU
+/// group have one node. Whoever has it needs a limit on locked memory above the guest's, too (getrlimit(2),
+/// `RLIMIT_MEMLOCK`).
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct AccessGoal {
+    /// Which function; one that is, or is to be, bound to a VFIO driver.
+    pub select: Selector,
+    /// The user that should own the node.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub user: Option<Account>,
+    /// The group that should own the node, and whose members may open it then.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub group: Option<Account>,
+}
+
+impl AccessGoal {
+    /// Why this asks for nothing, if so.
+    #[must_use]
+    pub fn problem(&self) -> Option<&'static str> {
+        let nobody = self.user.is_none() && self.group.is_none();
+        nobody.then_some("nobody is named; write `user`, `group` or both")
+    }
 }
 
 /// A physical function and its virtual functions.

@@ -5,8 +5,9 @@
 //! journal with the host. All writing goes through [`control::Control`]; reading and writing are different types, so the
 //! inspector cannot write. To add something that setup can do: a file in [`action`], its line there and in [`plan`].
 //!
-//! What outlives an undo: kernel modules stay loaded, and the journal keeps the record until the next boot.
+//! What outlives an undo: kernel modules that a binding loaded, or that came with one, stay, and the journal keeps the record until the next boot.
 
+pub mod account;
 pub mod action;
 pub mod apply;
 pub mod confirm;

@@ -1,21 +1,28 @@
 //! From what is so and what should be so to the steps in between. Pure: reads facts, touches nothing.
 //!
 //! What is already so is dropped, because it is not ours to undo. The order is: huge pages (memory falls to pieces with
-//! time), links up, automatic probing off, virtual functions, automatic probing as it was, settings of virtual functions,
-//! drivers. A virtual function that does not exist yet is planned at the address
+//! time), kernel modules, CPUs, ways of resetting, links up, automatic probing off, virtual functions, automatic probing as it was, settings of virtual functions,
+//! drivers, those of new functions, access to nodes, interrupts (those of functions that stay), frequencies. A virtual function that does not exist yet is planned at the address
 //! where the standard puts it (PCIe 6.0, 9.3.3.9 and 9.3.3.10: First VF Offset and VF Stride) and found again by its index
 //! when the time comes; `apply` asks the guard about it then, because only then has it a group.
 
+mod access;
 mod huge_pages;
+mod modules;
+mod processors;
+mod resets;
+mod selected;
 
 use std::collections::{BTreeMap, BTreeSet};
 
 use serde::Serialize;
 
+use selected::recreated;
+
 use super::action::bind_driver::{VfIndex, is_vfio};
 use super::action::vf_config::VfSettings;
 use super::action::{Action, BindDriver, KernelArguments, Object, SetLink, VfAutoprobe, VfConfig, VfCount};
-use super::goal::{Goal, HugepagesGoal, Selector, SriovGoal};
+use super::goal::{Goal, Selector, SriovGoal};
 use super::guard::{Consents, Guard, Objection};
 use super::persist::{self, Persistence};
 use crate::host::HostFacts;
@@ -23,7 +30,7 @@ use crate::host::boot::Boot;
 use crate::host::fact::Fact;
 use crate::host::pci::PciDevice;
 use crate::host::select::{SelectError, resolve, resolve_all};
-use crate::host::sriov::Sriov;
+use crate::host::sriov::{Sriov, VirtualFunction};
 use crate::spec::pci::PciAddress;
 
 /// What is to be done, in order.
@@ -184,7 +191,8 @@ pub fn plan_for_good(
 /// # Errors
 /// [`PlanError`].
 pub fn release(facts: &HostFacts, selectors: &[Selector], consents: &Consents) -> Result<Plan, PlanError> {
-    let mut wanted = Wanted { hugepages: &[], pfs: Vec::new(), devices: Vec::new() };
+    let goal = Goal::default();
+    let mut wanted = Wanted { goal: &goal, pfs: Vec::new(), devices: Vec::new() };
     for selector in selectors {
         for device in functions(facts, selector)? {
             if wanted.devices.iter().all(|other| other.device.address != device.address) {
@@ -197,7 +205,8 @@ pub fn release(facts: &HostFacts, selectors: &[Selector], consents: &Consents) -
 
 /// What is asked for, with functions in place of selectors.
 struct Wanted<'a> {
-    hugepages: &'a [HugepagesGoal],
+    /// What is not about functions.
+    goal: &'a Goal,
     pfs: Vec<WantedVfs<'a>>,
     /// Everything else that is to be bound, VFs that exist and are not part of `pfs` included.
     devices: Vec<WantedDriver<'a>>,
@@ -267,15 +276,7 @@ impl<'a> Wanted<'a> {
                 continue;
             }
             for device in functions(facts, &goal.select)? {
-                let by_address = device.physical_function.known();
-                if by_address.is_some_and(|pf| {
-                    pfs.iter().any(|wanted| wanted.pf.address == *pf && is_recounted(wanted))
-                }) {
-                    return Err(PlanError::Invalid(format!(
-                        "{} is a virtual function that this plan would create anew; select it by `vf`, not by address",
-                        device.address
-                    )));
-                }
+                recreated(&pfs, device)?;
                 match devices.iter().find(|other| other.device.address == device.address) {
                     Some(other) if other.driver != driver => return Err(twice(&device.address.to_string())),
                     Some(_) => {}
@@ -283,7 +284,20 @@ impl<'a> Wanted<'a> {
                 }
             }
         }
-        Ok(Self { hugepages: &goal.hugepages, pfs, devices })
+        Ok(Self { goal, pfs, devices })
+    }
+
+    /// The driver that `device`, which exists, is to have, if it is to have another one than now.
+    fn driver(&self, device: &PciDevice) -> Option<&str> {
+        let asked = self.devices.iter().find(|wanted| wanted.device.address == device.address);
+        let of_vf = || {
+            let (pf, vf) = self.pfs.iter().find_map(|wanted| {
+                let is_it = |vf: &&VirtualFunction| vf.address == Fact::Known(device.address);
+                Some((wanted, wanted.sriov.vfs.iter().find(is_it)?))
+            })?;
+            pf.drivers.get(&vf.index)?.as_deref()
+        };
+        asked.and_then(|wanted| wanted.driver.as_deref()).or_else(of_vf)
     }
 
     /// The functions that a driver of the host is to lose.
@@ -349,13 +363,21 @@ impl<'a> Planner<'a> {
             needs_reboot: Vec::new(),
         };
         let mut planner = Self { facts, consents, taken: wanted.taken(facts), plan, objections: Vec::new() };
-        planner.huge_pages(wanted.hugepages)?;
+        planner.huge_pages(&wanted.goal.hugepages)?;
+        planner.modules(&wanted.goal.modules)?;
+        planner.isolate(wanted.goal.isolate_cpus.as_ref())?;
+        let resets = planner.resets(wanted)?;
+        planner.resets_now(&resets)?;
         for pf in &wanted.pfs {
             planner.virtual_functions(pf)?;
         }
         for wanted in &wanted.devices {
             planner.bind(wanted.device, None, wanted.driver.clone())?;
         }
+        planner.resets_later(resets);
+        planner.access(wanted)?;
+        planner.interrupts(wanted.goal.irq_affinity.as_ref())?;
+        planner.governor(wanted.goal.governor.as_deref())?;
         planner.finish()
     }
 

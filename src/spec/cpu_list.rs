@@ -6,7 +6,7 @@ use std::collections::BTreeSet;
 use std::fmt;
 use std::str::FromStr;
 
-use serde::{Serialize, Serializer};
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 /// One more than the highest number that is taken for a CPU's: eight times what the kernel can be built for (8192,
 /// Linux: arch/x86/Kconfig, NR_CPUS).
@@ -77,6 +77,22 @@ impl CpuList {
             first += 32;
         }
         Ok(Self(cpus))
+    }
+
+    /// As a mask that `/proc/irq/default_smp_affinity` takes; see [`Self::parse_mask`].
+    #[must_use]
+    pub fn to_mask(&self) -> String {
+        let words = self.last().unwrap_or(0) / 32 + 1;
+        let word = |number: u32| {
+            let first = number * 32;
+            self.0.range(first..first + 32).fold(0_u32, |word, cpu| word | 1 << (cpu - first))
+        };
+        // The highest word needs no zeros in front.
+        let mut text = format!("{:x}", word(words - 1));
+        for number in (0..words - 1).rev() {
+            text.push_str(&format!(",{:08x}", word(number)));
+        }
+        text
     }
 
     /// The CPUs in order.
@@ -170,6 +186,44 @@ impl Serialize for CpuList {
     }
 }
 
+impl<'de> Deserialize<'de> for CpuList {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct Visitor;
+        impl serde::de::Visitor<'_> for Visitor {
+            type Value = CpuList;
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("a list of CPUs such as 0-3,8")
+            }
+            // YAML takes a single CPU for a number.
+            fn visit_u64<E: serde::de::Error>(self, cpu: u64) -> Result<CpuList, E> {
+                self.visit_str(&cpu.to_string())
+            }
+            fn visit_i64<E: serde::de::Error>(self, cpu: i64) -> Result<CpuList, E> {
+                self.visit_str(&cpu.to_string())
+            }
+            fn visit_str<E: serde::de::Error>(self, text: &str) -> Result<CpuList, E> {
+                text.parse().map_err(E::custom)
+            }
+        }
+        deserializer.deserialize_any(Visitor)
+    }
+}
+
+impl schemars::JsonSchema for CpuList {
+    fn schema_name() -> std::borrow::Cow<'static, str> {
+        "CpuList".into()
+    }
+    fn json_schema(_: &mut schemars::SchemaGenerator) -> schemars::Schema {
+        schemars::json_schema!({
+            "description": "CPUs: a number, or numbers and ranges with commas between, as in `2-3,6`",
+            "oneOf": [
+                { "type": "integer", "minimum": 0, "maximum": MOST_CPUS - 1 },
+                { "type": "string", "pattern": "^[0-9]+(-[0-9]+)?(,[0-9]+(-[0-9]+)?)*$" }
+            ]
+        })
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -199,6 +253,11 @@ mod tests {
     #[test]
     fn masks_have_their_highest_word_first() {
         let mask = |text| CpuList::parse_mask(text).unwrap().to_string();
+        for (cpus, mask) in [("0-1", "3"), ("31-32", "1,80000000"), ("64", "1,00000000,00000000"), ("", "0")]
+        {
+            assert_eq!(list(cpus).to_mask(), mask);
+            assert_eq!(CpuList::parse_mask(mask).unwrap(), list(cpus));
+        }
         assert_eq!(mask("3"), "0-1");
         assert_eq!(mask("00000001,80000000\n"), "31-32");
         assert!(CpuList::parse_mask("").is_err() && CpuList::parse_mask("x").is_err());
@@ -213,6 +272,18 @@ mod tests {
         assert!(
             CpuList::parse_argument("0-3:0/2", 3).is_err() && CpuList::parse_argument("0-3:3", 3).is_err()
         );
+    }
+
+    #[test]
+    fn one_cpu_may_be_written_as_a_number_and_what_is_read_prints_again() {
+        for (json, printed) in [("3", "3"), ("\"2-3,6\"", "2-3,6")] {
+            let read: CpuList = serde_json::from_str(json).unwrap();
+            assert_eq!(read.to_string(), printed);
+            assert_eq!(serde_json::to_value(&read).unwrap(), printed);
+        }
+        for json in ["-1", "\"all\"", "[1]", "99999"] {
+            assert!(serde_json::from_str::<CpuList>(json).is_err(), "{json}");
+        }
     }
 
     #[test]

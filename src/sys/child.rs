@@ -60,6 +60,16 @@ pub(super) enum Job<'a> {
     Exchange { socket: BorrowedFd<'a>, request: &'a [u8] },
     /// Send `request` over `socket`, a connected one; the answer stays in the socket.
     Send { socket: BorrowedFd<'a>, request: &'a [u8] },
+    /// Give the file `node` to a user and a group.
+    SetOwner { node: BorrowedFd<'a>, uid: u32, gid: u32 },
+    /// Set the permission bits of the file at `path`, links followed.
+    SetMode { path: &'a CStr, mode: u32 },
+    /// Make the directory `path`, for everybody to read.
+    MakeDirectory { path: &'a CStr },
+    /// Remove the directory `path`, which holds nothing.
+    RemoveDirectory { path: &'a CStr },
+    /// Unload the kernel module `name` if nobody uses it.
+    Unload { name: &'a CStr },
 }
 
 /// Most bytes of an answer; with its head it fits into one atomic write to a pipe (`PIPE_BUF`, pipe(7)).
@@ -74,6 +84,24 @@ pub fn write_file(path: &Path, bytes: &[u8], limit: Duration) -> Result<(), Chil
     let path = CString::new(path.as_os_str().as_bytes()).map_err(io::Error::from)?;
     let (written, _) = run(Job::Write { path: &path, bytes }, limit)?;
     if written == bytes.len() { Ok(()) } else { Err(ChildError::Short { written, wanted: bytes.len() }) }
+}
+
+/// Makes the directory `path`, in a child, within `limit`.
+///
+/// # Errors
+/// [`ChildError`]; what mkdir(2) answered is [`ChildError::Refused`].
+pub fn make_directory(path: &Path, limit: Duration) -> Result<(), ChildError> {
+    let path = CString::new(path.as_os_str().as_bytes()).map_err(io::Error::from)?;
+    run(Job::MakeDirectory { path: &path }, limit).map(drop)
+}
+
+/// Removes the empty directory `path`, in a child, within `limit`.
+///
+/// # Errors
+/// [`ChildError`]; what rmdir(2) answered is [`ChildError::Refused`].
+pub fn remove_directory(path: &Path, limit: Duration) -> Result<(), ChildError> {
+    let path = CString::new(path.as_os_str().as_bytes()).map_err(io::Error::from)?;
+    run(Job::RemoveDirectory { path: &path }, limit).map(drop)
 }
 
 /// Runs `job` in a child and returns the length and the bytes of its answer.
@@ -106,6 +134,13 @@ fn child(job: Job<'_>, reply: &OwnedFd) -> ! {
         Job::Write { path, bytes } => write_once(path, bytes),
         Job::Exchange { socket, request } => exchange(socket, request, body),
         Job::Send { socket, request } => send(socket, request),
+        Job::SetOwner { node, uid, gid } => set_owner(node, uid, gid),
+        Job::SetMode { path, mode } => set_mode(path, mode),
+        // SAFETY: `path` ends with NUL.
+        Job::MakeDirectory { path } => usize::try_from(unsafe { libc::mkdir(path.as_ptr(), 0o755) }).ok(),
+        // SAFETY: `path` ends with NUL.
+        Job::RemoveDirectory { path } => usize::try_from(unsafe { libc::rmdir(path.as_ptr()) }).ok(),
+        Job::Unload { name } => unload(name),
     };
     let (errno, count) = match result {
         Some(count) => (0, count),
@@ -129,6 +164,23 @@ fn write_once(path: &CStr, bytes: &[u8]) -> Option<usize> {
     }
     // SAFETY: the pointer and the length are those of one slice.
     usize::try_from(unsafe { libc::write(file, bytes.as_ptr().cast(), bytes.len()) }).ok()
+}
+
+fn set_owner(node: BorrowedFd<'_>, uid: u32, gid: u32) -> Option<usize> {
+    // SAFETY: the path is empty and ends with NUL, so the descriptor alone says which file is meant (AT_EMPTY_PATH); the rest
+    // are numbers.
+    let result = unsafe { libc::fchownat(node.as_raw_fd(), c"".as_ptr(), uid, gid, libc::AT_EMPTY_PATH) };
+    usize::try_from(result).ok()
+}
+
+fn set_mode(path: &CStr, mode: u32) -> Option<usize> {
+    // SAFETY: `path` ends with NUL.
+    usize::try_from(unsafe { libc::chmod(path.as_ptr(), mode) }).ok()
+}
+
+fn unload(name: &CStr) -> Option<usize> {
+    // SAFETY: `name` ends with NUL; the kernel copies it. With O_NONBLOCK it does not wait for users to let go (delete_module(2)).
+    usize::try_from(unsafe { libc::syscall(libc::SYS_delete_module, name.as_ptr(), libc::O_NONBLOCK) }).ok()
 }
 
 fn send(socket: BorrowedFd<'_>, request: &[u8]) -> Option<usize> {
@@ -247,6 +299,21 @@ mod tests {
 
         assert_eq!(std::fs::read(&target).unwrap(), b"old");
         assert!(!directory.path().join("absent").exists());
+    }
+
+    #[test]
+    fn directories_are_made_and_removed_once() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("group");
+
+        make_directory(&path, LIMIT).unwrap();
+        let twice = make_directory(&path, LIMIT).unwrap_err();
+        remove_directory(&path, LIMIT).unwrap();
+        let gone = remove_directory(&path, LIMIT).unwrap_err();
+
+        assert!(matches!(twice, ChildError::Refused(error) if error.kind() == io::ErrorKind::AlreadyExists));
+        assert!(matches!(gone, ChildError::Refused(error) if error.kind() == io::ErrorKind::NotFound));
+        assert!(!path.exists());
     }
 
     #[test]

@@ -39,6 +39,9 @@ pub struct Kernel {
     /// Modules that have to do with virtualization and are loaded, or built in and have parameters, in alphabetical
     /// order (Linux: Documentation/ABI/stable/sysfs-module).
     pub modules: Fact<Vec<String>>,
+    /// All names in `/sys/module`, as they stand there; not told, because who loaded what is nobody's business.
+    #[serde(skip)]
+    pub loaded: Fact<Vec<String>>,
     /// Where each of the modules is that virtualization and passthrough need.
     pub module_states: BTreeMap<&'static str, Fact<ModuleState>>,
     /// What modprobe is told about modules of virtualization and drivers of displays, in the order in which it reads it.
@@ -59,7 +62,7 @@ pub(super) fn collect(source: &dyn Source) -> Kernel {
     let release = text("/proc/sys/kernel/osrelease");
     let loaded = super::list_or_empty(source, "/sys/module", "/sys/kernel");
     let module_states = modules::collect(source, &release, &loaded);
-    let modules = loaded.map(|mut names| {
+    let modules = loaded.clone().map(|mut names| {
         names.retain(|name| MODULES.iter().any(|prefix| name.starts_with(prefix)));
         names
     });
@@ -72,6 +75,7 @@ pub(super) fn collect(source: &dyn Source) -> Kernel {
         command_line: text("/proc/cmdline"),
         boot_id: text("/proc/sys/kernel/random/boot_id"),
         modules,
+        loaded,
         boot_loader: boot_loader::collect(source, &distribution),
         distribution,
     }

@@ -212,7 +212,7 @@ fn attach(
 }
 
 /// Waits for the node by which a VFIO driver hands the function's group to user space.
-fn await_vfio_node(control: &dyn Control, function: PciAddress) -> Result<(), ActionError> {
+pub(super) fn await_vfio_node(control: &dyn Control, function: PciAddress) -> Result<(), ActionError> {
     let link = format!("{}/iommu_group", device_path(function));
     let Some(group) = optional(&link, control.source().link_name(&link))? else { return Ok(()) };
     for _ in 0..TRIES {

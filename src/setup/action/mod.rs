@@ -5,10 +5,16 @@
 //! Each action obeys one law: state → apply → undo → same state, with a fault at any write in between.
 
 pub mod bind_driver;
+pub mod governor;
 pub mod hugepages;
 pub mod install;
+pub mod irq_affinity;
+pub mod isolate_cpus;
 pub mod kernel_arguments;
+pub mod load_module;
+pub mod node_access;
 mod object;
+pub mod reset_methods;
 pub mod set_link;
 pub mod vf_autoprobe;
 pub mod vf_config;
@@ -25,10 +31,16 @@ use crate::setup::control::{Control, ControlError};
 use crate::spec::pci::PciAddress;
 
 pub use bind_driver::BindDriver;
+pub use governor::Governor;
 pub use hugepages::Hugepages;
 pub use install::Install;
+pub use irq_affinity::IrqAffinity;
+pub use isolate_cpus::IsolateCpus;
 pub use kernel_arguments::KernelArguments;
+pub use load_module::LoadModule;
+pub use node_access::NodeAccess;
 pub use object::{Footprint, Object};
+pub use reset_methods::ResetMethods;
 pub use set_link::SetLink;
 pub use vf_autoprobe::VfAutoprobe;
 pub use vf_config::VfConfig;
@@ -150,6 +162,14 @@ trait Act: fmt::Debug {
 pub enum Action {
     /// There are so many huge pages.
     Hugepages(Hugepages),
+    /// CPUs are set apart.
+    IsolateCpus(IsolateCpus),
+    /// CPUs serve no interrupts.
+    IrqAffinity(IrqAffinity),
+    /// CPU frequencies are chosen by this governor.
+    Governor(Governor),
+    /// A kernel module is loaded.
+    LoadModule(LoadModule),
     /// A network interface is up or down.
     SetLink(SetLink),
     /// The kernel does or does not probe drivers for virtual functions that it creates.
@@ -164,6 +184,10 @@ pub enum Action {
     Install(Install),
     /// The kernel has these arguments in the next boots.
     KernelArguments(KernelArguments),
+    /// A function is reset in these ways.
+    ResetMethods(ResetMethods),
+    /// Somebody may open a function's VFIO node.
+    NodeAccess(NodeAccess),
 }
 
 impl Action {
@@ -174,6 +198,10 @@ impl Action {
     pub fn observe(&self, control: &dyn Control) -> Result<Change, ActionError> {
         Ok(match self.clone() {
             Self::Hugepages(action) => Change::Hugepages(observe(action, control)?),
+            Self::IsolateCpus(action) => Change::IsolateCpus(observe(action, control)?),
+            Self::IrqAffinity(action) => Change::IrqAffinity(observe(action, control)?),
+            Self::Governor(action) => Change::Governor(observe(action, control)?),
+            Self::LoadModule(action) => Change::LoadModule(observe(action, control)?),
             Self::SetLink(action) => Change::SetLink(observe(action, control)?),
             Self::VfAutoprobe(action) => Change::VfAutoprobe(observe(action, control)?),
             Self::VfCount(action) => Change::VfCount(observe(action, control)?),
@@ -181,6 +209,8 @@ impl Action {
             Self::BindDriver(action) => Change::BindDriver(observe(action.resolve(control)?, control)?),
             Self::Install(action) => Change::Install(observe(action, control)?),
             Self::KernelArguments(action) => Change::KernelArguments(observe(action, control)?),
+            Self::ResetMethods(action) => Change::ResetMethods(observe(action.resolve(control)?, control)?),
+            Self::NodeAccess(action) => Change::NodeAccess(observe(action.resolve(control)?, control)?),
         })
     }
 }
@@ -190,12 +220,20 @@ impl Action {
     #[must_use]
     pub fn function(&self) -> Option<PciAddress> {
         match self {
-            Self::Hugepages(_) | Self::Install(_) | Self::KernelArguments(_) => None,
+            Self::Hugepages(_)
+            | Self::IsolateCpus(_)
+            | Self::IrqAffinity(_)
+            | Self::Governor(_)
+            | Self::LoadModule(_)
+            | Self::Install(_)
+            | Self::KernelArguments(_) => None,
             Self::SetLink(action) => Some(action.function),
             Self::VfAutoprobe(action) => Some(action.pf),
             Self::VfCount(action) => Some(action.pf),
             Self::VfConfig(action) => Some(action.function),
             Self::BindDriver(action) => Some(action.function),
+            Self::ResetMethods(action) => Some(action.function),
+            Self::NodeAccess(action) => Some(action.function),
         }
     }
 }
@@ -212,6 +250,10 @@ impl fmt::Display for Action {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let text = match self {
             Self::Hugepages(action) => action.describe(),
+            Self::IsolateCpus(action) => action.describe(),
+            Self::IrqAffinity(action) => action.describe(),
+            Self::Governor(action) => action.describe(),
+            Self::LoadModule(action) => action.describe(),
             Self::SetLink(action) => action.describe(),
             Self::VfAutoprobe(action) => action.describe(),
             Self::VfCount(action) => action.describe(),
@@ -219,6 +261,8 @@ impl fmt::Display for Action {
             Self::BindDriver(action) => action.describe(),
             Self::Install(action) => action.describe(),
             Self::KernelArguments(action) => action.describe(),
+            Self::ResetMethods(action) => action.describe(),
+            Self::NodeAccess(action) => action.describe(),
         };
         f.write_str(&text)
     }
@@ -230,6 +274,14 @@ impl fmt::Display for Action {
 pub enum Change {
     /// See [`Action::Hugepages`].
     Hugepages(Changed<Hugepages, hugepages::PoolState>),
+    /// See [`Action::IsolateCpus`].
+    IsolateCpus(Changed<IsolateCpus, isolate_cpus::PartitionState>),
+    /// See [`Action::IrqAffinity`].
+    IrqAffinity(Changed<IrqAffinity, irq_affinity::AffinityState>),
+    /// See [`Action::Governor`].
+    Governor(Changed<Governor, governor::GovernorsState>),
+    /// See [`Action::LoadModule`].
+    LoadModule(Changed<LoadModule, load_module::ModuleState>),
     /// See [`Action::SetLink`].
     SetLink(Changed<SetLink, set_link::LinkState>),
     /// See [`Action::VfAutoprobe`].
@@ -244,6 +296,10 @@ pub enum Change {
     Install(Changed<Install, install::FilesState>),
     /// See [`Action::KernelArguments`].
     KernelArguments(Changed<KernelArguments, kernel_arguments::ArgumentsState>),
+    /// See [`Action::ResetMethods`].
+    ResetMethods(Changed<ResetMethods, reset_methods::MethodsState>),
+    /// See [`Action::NodeAccess`].
+    NodeAccess(Changed<NodeAccess, node_access::NodeState>),
 }
 
 /// One kind of action and what was so before it.
@@ -313,6 +369,10 @@ impl Change {
     fn inner(&self) -> &dyn Reversible {
         match self {
             Self::Hugepages(change) => change,
+            Self::IsolateCpus(change) => change,
+            Self::IrqAffinity(change) => change,
+            Self::Governor(change) => change,
+            Self::LoadModule(change) => change,
             Self::SetLink(change) => change,
             Self::VfAutoprobe(change) => change,
             Self::VfCount(change) => change,
@@ -320,6 +380,8 @@ impl Change {
             Self::BindDriver(change) => change,
             Self::Install(change) => change,
             Self::KernelArguments(change) => change,
+            Self::ResetMethods(change) => change,
+            Self::NodeAccess(change) => change,
         }
     }
 
@@ -406,8 +468,14 @@ impl Change {
                 self.footprint().functions().collect()
             }
             Self::Hugepages(_)
+            | Self::IsolateCpus(_)
+            | Self::IrqAffinity(_)
+            | Self::Governor(_)
+            | Self::LoadModule(_)
             | Self::SetLink(_)
             | Self::VfAutoprobe(_)
+            | Self::ResetMethods(_)
+            | Self::NodeAccess(_)
             | Self::Install(_)
             | Self::KernelArguments(_) => Vec::new(),
         }
@@ -424,9 +492,9 @@ impl Change {
         matches!(self, Self::SetLink(_))
     }
 
-    /// Whether it ends with its function, and does not keep anybody from taking that away.
+    /// Whether it ends with its function, or with that function's driver, and does not keep anybody from taking that away.
     pub(super) fn ends_with_function(&self) -> bool {
-        matches!(self, Self::VfConfig(_))
+        matches!(self, Self::VfConfig(_) | Self::ResetMethods(_) | Self::NodeAccess(_))
     }
 
     /// What it does, in one line.

@@ -21,6 +21,16 @@ pub enum Object {
     File(String),
     /// The arguments that the kernel gets in the next boots.
     KernelArguments,
+    /// The governors of CPU frequencies.
+    Governors,
+    /// Which CPUs serve interrupts.
+    Interrupts,
+    /// CPUs that are set apart in our control group.
+    IsolatedCpus,
+    /// A kernel module, by its name in `/sys/module`.
+    Module(String),
+    /// The VFIO node of an IOMMU group.
+    VfioNode(u32),
 }
 
 impl Object {
@@ -52,6 +62,13 @@ impl fmt::Display for Object {
             }
             Self::File(path) => path.fmt(f),
             Self::KernelArguments => f.write_str("the kernel's arguments of the next boots"),
+            Self::VfioNode(group) => write!(f, "/dev/vfio/{group}"),
+            Self::Governors => f.write_str("the governors of CPU frequencies"),
+            Self::Interrupts => f.write_str("the affinity of interrupts"),
+            Self::IsolatedCpus => {
+                write!(f, "the isolated CPUs (control group {})", super::isolate_cpus::GROUP)
+            }
+            Self::Module(name) => write!(f, "kernel module {name}"),
         }
     }
 }

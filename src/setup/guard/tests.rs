@@ -13,10 +13,9 @@ fn address(text: &str) -> PciAddress {
 
 /// Rules that apply when `functions` are to be bound to vfio-pci, with their severities and subjects.
 fn rules_with(kernel: &FakeKernel, functions: &[&str], consents: &Consents) -> Vec<(Rule, Severity, String)> {
-    let devices = functions.iter().map(|function| DeviceGoal {
-        select: Selector::Address(address(function)),
-        driver: "vfio-pci".to_owned(),
-    });
+    let devices = functions
+        .iter()
+        .map(|function| DeviceGoal::new(Selector::Address(address(function)), "vfio-pci".to_owned()));
     let goal = Goal { devices: devices.collect(), ..Goal::default() };
     applied(plan(&host::collect(kernel.source()), &goal, consents))
 }

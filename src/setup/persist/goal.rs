@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 use crate::host::HostFacts;
 use crate::host::fact::Fact;
 use crate::host::select::{path_of, resolve, resolve_all};
-use crate::setup::goal::{DeviceGoal, Goal, Selector, VfSelector};
+use crate::setup::goal::{AccessGoal, DeviceGoal, Goal, Selector, VfSelector};
 use crate::setup::guard::Consents;
 use crate::setup::plan::PlanError;
 use crate::spec::pci::{PciAddress, PciIds, PciPath};
@@ -79,6 +79,12 @@ impl PersistedGoal {
         }
         for sriov in &mut host.sriov {
             sriov.pf = namer.lasting(&sriov.pf, None)?;
+        }
+        host.access.clear();
+        for access in &goal.access {
+            for select in namer.lasting_all(&access.select, None)? {
+                host.access.push(AccessGoal { select, ..access.clone() });
+            }
         }
         let mut allow: Vec<_> = consents.allow.iter().copied().collect();
         allow.sort_unstable();

@@ -302,3 +302,190 @@ fn a_physical_function_without_an_interface_keeps_no_settings() {
     assert!(matches!(error, PlanError::Impossible { .. }), "{error}");
     assert!(error.to_string().contains("no network interface"), "{error}");
 }
+
+#[test]
+fn modules_are_loaded_once_and_only_those_that_are_missing() {
+    let kernel = FakeKernel::usual();
+    kernel.load_module("vfio-pci").unwrap();
+
+    let plan = try_plan(&kernel, "modules: [vhost-net, vfio_pci, vhost_net]").unwrap();
+
+    assert_eq!(
+        plan.steps.iter().map(|step| step.text.as_str()).collect::<Vec<_>>(),
+        ["load kernel module vhost-net"]
+    );
+    assert_eq!(plan.already, ["kernel module vfio_pci is loaded"]);
+    assert_eq!(invalid(&kernel, "modules: ['../x']"), "`../x` is not the name of a kernel module");
+}
+
+#[test]
+fn nodes_are_given_after_their_functions_are_bound_and_only_where_there_will_be_one() {
+    let kernel = FakeKernel::usual();
+    let found = texts(
+        &kernel,
+        "sriov: [{pf: {address: '01:00.0'}, count: 1, vfs: [{index: 0, driver: vfio-pci}]}]
+devices: [{select: {address: '02:00.0'}}]
+access: [{select: {vf: {pf: {address: '01:00.0'}, index: 0}}, group: 107}, {select: {address: '02:00.0'}, user: 1000, group: 107}]",
+    );
+    assert_eq!(
+        found[found.len() - 2..],
+        [
+            "let group 107 open the VFIO node of 0000:01:10.0 (VF 0 of 0000:01:00.0)",
+            "let user 1000 and group 107 open the VFIO node of 0000:02:00.0",
+        ]
+    );
+    for (yaml, part) in [
+        (
+            "access: [{select: {address: '02:00.0'}, user: 1000}]",
+            "it has driver nvme, and only functions of a VFIO",
+        ),
+        (
+            "sriov: [{pf: {address: '01:00.0'}, count: 1}]
+access: [{select: {vf: {pf: {address: '01:00.0'}, index: 0}}, user: 1}]",
+            "0000:01:10.0: it has no driver",
+        ),
+    ] {
+        let error = try_plan(&kernel, yaml).unwrap_err().to_string();
+        assert!(error.contains(part), "{error}");
+    }
+    for (yaml, part) in [
+        ("access: [{select: {address: '02:00.0'}}]", "nobody is named"),
+        ("access: [{select: {address: '02:00.0'}, user: x}]", "the number of user `x` was not looked up"),
+        (
+            "sriov: [{pf: {address: '01:00.0'}, count: 1}]
+access: [{select: {vf: {pf: {address: '01:00.0'}, index: 1}}, user: 1}]",
+            "virtual function 1 of 0000:01:00.0 is asked for, and 1 in all",
+        ),
+        (
+            "devices: [{select: {address: '02:00.0'}}]
+access: [{select: {address: '02:00.0'}, user: 1}, {select: {address: '02:00.0'}, user: 2}]",
+            "asked for twice, for different owners",
+        ),
+    ] {
+        let text = invalid(&kernel, yaml);
+        assert!(text.contains(part), "{text}");
+    }
+}
+
+#[test]
+fn a_node_that_is_given_already_is_left() {
+    let kernel = FakeKernel::usual();
+    kernel.load_module("vfio-pci").unwrap();
+    for (path, value) in [
+        ("/sys/bus/pci/devices/0000:02:00.0/driver_override", "vfio-pci"),
+        ("/sys/bus/pci/devices/0000:02:00.0/driver/unbind", NVME.address),
+        ("/sys/bus/pci/drivers_probe", NVME.address),
+    ] {
+        kernel.write(path, value, BIND_LIMIT).unwrap();
+    }
+    kernel.set_owner("/dev/vfio/2", 1000, 0, BIND_LIMIT).unwrap();
+    let of = |user| format!("access: [{{select: {{address: '02:00.0'}}, user: {user}}}]");
+
+    let plan = try_plan(&kernel, &of(1000)).unwrap();
+
+    assert!(plan.is_empty());
+    assert_eq!(plan.already, ["the VFIO node of 0000:02:00.0 is that of user 1000"]);
+    assert_eq!(texts(&kernel, &of(1001)), ["let user 1001 open the VFIO node of 0000:02:00.0"]);
+}
+
+#[test]
+fn cpus_are_set_apart_where_there_are_enough_and_a_way() {
+    let kernel = FakeKernel::new(&[]).with_cpus();
+    for (cpu, siblings) in [(0, "0-1"), (1, "0-1"), (2, "2-3"), (3, "2-3")] {
+        kernel.put(&format!("/sys/devices/system/cpu/cpu{cpu}/topology/thread_siblings_list"), siblings);
+    }
+    let apart = try_plan(&kernel, "isolate_cpus: '2-3'").unwrap();
+    let split = try_plan(&kernel, "isolate_cpus: 3").unwrap();
+    kernel.put("/sys/devices/system/cpu/isolated", "2");
+    let some = texts(&kernel, "isolate_cpus: '2-3'");
+    let all = try_plan(&kernel, "isolate_cpus: 2").unwrap();
+
+    let texts: Vec<_> = apart.steps.iter().map(|step| step.text.as_str()).collect();
+    assert_eq!(texts, ["set CPUs 2-3 apart for who is in control group /sys/fs/cgroup/thruway"]);
+    assert!(apart.warnings.is_empty(), "{:?}", apart.warnings);
+    assert!(split.warnings[0].contains("(cores 2-3)"), "{:?}", split.warnings);
+    assert_eq!(some, ["set CPUs 3 apart for who is in control group /sys/fs/cgroup/thruway"]);
+    assert!(all.is_empty());
+    assert_eq!(all.already, ["CPUs 2 are set apart"]);
+}
+
+#[test]
+fn cpus_that_cannot_be_set_apart_are_told_with_a_way_out() {
+    let kernel = FakeKernel::new(&[]).with_cpus();
+    let refused = |yaml: &str, part: &str| {
+        let error = try_plan(&kernel, yaml).unwrap_err();
+        assert!(matches!(error, PlanError::Impossible { .. }), "{error:?}");
+        assert!(error.to_string().contains(part), "{error}");
+    };
+    refused("isolate_cpus: 0-3", "no CPU would be left for the host, which has 0-3");
+    refused(
+        "isolate_cpus: 3-4",
+        "CPU 4 is offline; switch it on first: echo 1 >/sys/devices/system/cpu/cpu4/online",
+    );
+    refused("isolate_cpus: 3,9", "there is no CPU 9 here; this host has 0-3");
+    assert!(invalid(&kernel, "isolate_cpus: ''").contains("names no CPU"));
+    kernel.put("/sys/fs/cgroup/cgroup.controllers", "cpu memory");
+    refused("isolate_cpus: 3", "CONFIG_CPUSETS");
+    std::fs::remove_file(kernel.at("/sys/fs/cgroup/cgroup.controllers")).unwrap();
+    refused("isolate_cpus: 3", "systemd.unified_cgroup_hierarchy=1");
+    std::fs::remove_dir_all(kernel.at("/sys/fs/cgroup")).unwrap();
+    std::fs::create_dir(kernel.at("/sys/fs/cgroup")).unwrap();
+    refused("isolate_cpus: 3", "mount -t cgroup2");
+}
+
+#[test]
+fn interrupts_go_to_cpus_that_are_not_set_apart() {
+    let kernel = FakeKernel::new(&[]).with_interrupts();
+    kernel.put("/sys/devices/system/cpu/isolated", "1");
+    let plan = try_plan(&kernel, "irq_affinity: {away_from: '2-3'}").unwrap();
+    let Action::IrqAffinity(action) = &plan.steps[0].action else { panic!("{plan:?}") };
+    assert_eq!(action.instead.to_string(), "0");
+    assert_eq!(plan.steps[0].text, "keep interrupts away from CPUs 2-3");
+    assert!(plan.warnings.is_empty());
+
+    std::fs::create_dir_all(kernel.at("/sys/fs/cgroup/system.slice/irqbalance.service")).unwrap();
+    let balanced = try_plan(&kernel, "irq_affinity: {away_from: '2-3'}").unwrap();
+    assert!(balanced.warnings[0].contains("IRQBALANCE_BANNED_CPULIST=2-3"), "{:?}", balanced.warnings);
+
+    kernel.put("/proc/irq/default_smp_affinity", "3");
+    let away = try_plan(&kernel, "irq_affinity: {away_from: '2-3'}").unwrap();
+    assert_eq!((away.steps.len(), away.already.len()), (0, 1));
+    let error = try_plan(&kernel, "irq_affinity: {away_from: '0-3'}").unwrap_err().to_string();
+    assert!(error.contains("no CPU would be left to serve interrupts"), "{error}");
+}
+
+#[test]
+fn ways_of_resetting_are_chosen_among_those_that_the_kernel_offers() {
+    let kernel = FakeKernel::usual();
+    let file = "/sys/bus/pci/devices/0000:02:00.0/reset_method";
+    kernel.put(file, "flr bus");
+    let of = |methods: &str| {
+        format!("devices: [{{select: {{address: '02:00.0'}}, driver: nvme, reset_method: {methods}}}]")
+    };
+
+    assert_eq!(texts(&kernel, &of("[bus]")), ["reset 0000:02:00.0 by bus"]);
+    let same = try_plan(&kernel, &of("[flr, bus]")).unwrap();
+    assert!(
+        same.is_empty() && same.already.contains(&"0000:02:00.0 is reset by flr, bus".to_owned()),
+        "{same:?}"
+    );
+    let error = try_plan(&kernel, &of("[flr, pm]")).unwrap_err().to_string();
+    assert!(error.contains("it can be reset by flr, bus and not by pm"), "{error}");
+    assert!(invalid(&kernel, &of("[flr, flr]")).contains("`flr` stands in this list already"));
+    std::fs::remove_file(kernel.at(file)).unwrap();
+    let none = try_plan(&kernel, &of("[flr]")).unwrap_err().to_string();
+    assert!(none.contains("this kernel knows no way to reset it"), "{none}");
+}
+
+#[test]
+fn a_governor_is_set_where_the_kernel_chooses_frequencies() {
+    let kernel = FakeKernel::new(&[]).with_policies();
+    assert_eq!(texts(&kernel, "governor: performance"), ["choose CPU frequencies by governor performance"]);
+    kernel.put("/sys/devices/system/cpu/cpufreq/policy0/scaling_governor", "schedutil");
+    assert!(try_plan(&kernel, "governor: schedutil").unwrap().is_empty());
+    assert!(invalid(&kernel, "governor: a/b").contains("is not the name of a governor"));
+
+    let error = try_plan(&FakeKernel::usual(), "governor: performance").unwrap_err().to_string();
+
+    assert!(error.starts_with("the governors of CPU frequencies: not supported here: "), "{error}");
+}

@@ -4,6 +4,7 @@
 //! [`PRELUDE`]'s `state` writes down everything of every function that setup may touch.
 
 mod goals;
+mod processors;
 
 use std::time::Duration;
 

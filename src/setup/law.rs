@@ -234,7 +234,7 @@ access: [{select: {vf: {pf: {address: '01:00.0'}, index: 0}}, group: 107}]",
         )
     }),
     ("let somebody open the node of a VF that stays bound", with_vfs, |kernel| {
-        planned(kernel, "access: [{select: {address: '01:10.2'}, user: 1000}]")
+        planned(kernel, "access: [{select: {address: '01:10.2'}, user: 1000, group: 107}]")
     }),
     ("choose how functions are reset, of which one is new", with_resets, |kernel| {
         planned(

@@ -294,7 +294,11 @@ impl Act for BindDriver {
             return Standing::Drifted("another device at this address".to_owned());
         }
         let applied = match &self.driver {
-            Some(name) => now.driver.as_ref() == Some(name) && now.driver_override == prior.driver_override,
+            // An override that names this very driver is what a udev rule leaves at a boot.
+            Some(name) => {
+                now.driver.as_ref() == Some(name)
+                    && (now.driver_override == prior.driver_override || now.driver_override == self.driver)
+            }
             None => now.driver_override.is_none() && !now.driver.as_deref().is_some_and(is_vfio),
         };
         if applied {

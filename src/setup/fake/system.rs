@@ -82,12 +82,6 @@ impl FakeKernel {
                 Ok(String::new())
             }
             ("grub-mkconfig", []) => Ok(self.grub_config()),
-            ("grub-mkconfig", ["-o", path]) => {
-                if acts {
-                    fs::write(self.at(path), self.grub_config()).unwrap();
-                }
-                Ok(String::new())
-            }
             ("grubby", ["--info=ALL"]) => {
                 Ok(format!("index=0\nargs=\"{0}\"\nroot=\"UUID=1\"\nindex=1\nargs=\"{0} extra\"\n", kept()))
             }

@@ -90,12 +90,16 @@ impl Grub<'_> {
         rest + &format!("{}{SETTING} {}\"\n{}", self.begin(), arguments.join(" "), self.end())
     }
 
-    /// Lets the generator write the configuration, if no entry would lose its root.
+    /// Puts in place what the generator makes, if no entry would lose its root. The generator would write over the
+    /// configuration itself, and a power cut in the midst of that leaves a system that does not start.
     pub(super) fn generate(&self, control: &dyn Control) -> Result<(), ActionError> {
-        let before = control.source().text(self.config).known().map_or(0, |text| rootless(text));
-        let trial = control.run_tool(self.generator, &[], LOADER_LIMIT)?;
-        let after = rootless(&trial);
-        if entries(&trial).next().is_none() {
+        let there = control.files().read(self.config).map_err(ControlError::of_file(self.config))?;
+        let Some(SystemFile::Text { text, mode, uid, gid }) = there else {
+            return Err(unread(self.config, "it is not a file"));
+        };
+        let new = control.run_tool(self.generator, &[], LOADER_LIMIT)?;
+        let (before, after) = (rootless(&text), rootless(&new));
+        if entries(&new).next().is_none() {
             return Err(unread(self.config, "it would have no entry for Linux any more"));
         }
         if after > before {
@@ -103,7 +107,9 @@ impl Grub<'_> {
                 format!("{after} of its entries would have no `root=`, and such a system does not start");
             return Err(unread(self.config, &reason));
         }
-        control.run_tool(self.generator, &["-o", self.config], LOADER_LIMIT)?;
+        if new != text {
+            control.replace_file(self.config, &SystemFile::Text { text: new, mode, uid, gid })?;
+        }
         Ok(())
     }
 }

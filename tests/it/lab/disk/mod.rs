@@ -30,6 +30,7 @@
 
 mod boot;
 mod boots;
+mod cuts;
 mod host;
 mod image;
 mod persist;

@@ -21,7 +21,7 @@ host:
 ";
 
 /// Says what is so, in the same words at each boot, and what is in the configuration.
-const SURVEY: &str = r#"
+pub(super) const SURVEY: &str = r#"
 driver() { basename "$(readlink "/sys/bus/pci/devices/$1/driver" || echo none)"; }
 echo "argument $(grep -o lab.persisted=1 /proc/cmdline || echo none)"
 echo "controller $(driver 0000:02:00.0)"
@@ -40,14 +40,15 @@ true
 "#;
 
 /// What [`SURVEY`] says of `names`.
-fn said<const N: usize>(boot: &Boot, names: [&str; N]) -> [String; N] {
+pub(super) fn said<const N: usize>(boot: &Boot, names: [&str; N]) -> [String; N] {
     names.map(|name| boot.said(name))
 }
 
-const STATE: [&str; 8] = ["argument", "controller", "vf0", "vf1", "count", "pages", "hook", "failed"];
-const UNTOUCHED: [&str; 8] = ["none", "nvme", "none", "none", "0", "0", "0", "."];
+pub(super) const STATE: [&str; 8] =
+    ["argument", "controller", "vf0", "vf1", "count", "pages", "hook", "failed"];
+pub(super) const UNTOUCHED: [&str; 8] = ["none", "nvme", "none", "none", "0", "0", "0", "."];
 
-fn lines(text: &str) -> BTreeSet<&str> {
+pub(super) fn lines(text: &str) -> BTreeSet<&str> {
     text.lines().collect()
 }
 

@@ -34,6 +34,7 @@ mod cuts;
 mod host;
 mod image;
 mod persist;
+mod walk;
 
 pub(crate) use boot::{Boot, Cut};
 pub(crate) use host::DiskHost;

@@ -5,7 +5,7 @@ use std::num::NonZeroU8;
 use std::path::{Path, PathBuf};
 
 use crate::profile::schema::{Device, Machine, Profile, SCHEMA_VERSION};
-use crate::setup::goal::{Selector, is_kernel_name};
+use crate::setup::goal::{Selector, is_kernel_name, wrong_kernel_argument};
 use crate::spec::cpu_list::CpuList;
 use crate::spec::pci::PciAddress;
 use crate::vmm::config::{BootConfig, ConfigError, DeviceConfig, MAX_CPUS, MachineConfig, is_name};
@@ -101,6 +101,16 @@ fn check_outside_machine(profile: &Profile) -> Vec<ConfigError> {
         let mut earlier = profile.host.hugepages.iter().take(index);
         if let Some(problem) = earlier.find_map(|earlier| pages.conflict_with(earlier)) {
             wrong(format!("host.hugepages.{index}.size"), problem);
+        }
+    }
+    for (index, memlock) in profile.host.memlock.iter().enumerate() {
+        if let Some(problem) = memlock.problem() {
+            wrong(format!("host.memlock.{index}"), problem.to_owned());
+        }
+    }
+    for (index, argument) in profile.host.kernel_arguments.iter().enumerate() {
+        if let Some(problem) = wrong_kernel_argument(argument) {
+            wrong(format!("host.kernel_arguments.{index}"), problem.to_owned());
         }
     }
     for (index, access) in profile.host.access.iter().enumerate() {

@@ -101,6 +101,14 @@ pub fn look_up(mut goal: Goal) -> Result<Goal, PlanError> {
             account.find("group", "groupadd", group)?;
         }
     }
+    for memlock in &mut goal.memlock {
+        if let Some(account) = &mut memlock.user {
+            account.find("user", "useradd", user)?;
+        }
+        if let Some(account) = &mut memlock.group {
+            account.find("group", "groupadd", group)?;
+        }
+    }
     Ok(goal)
 }
 

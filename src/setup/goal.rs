@@ -18,6 +18,10 @@ pub struct Goal {
     pub sriov: Vec<SriovGoal>,
     /// Huge pages to reserve.
     pub hugepages: Vec<HugepagesGoal>,
+    /// How much memory users may lock from their next login on, and so give to machines with passed-through functions; only
+    /// with `--persist`.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub memlock: Vec<MemlockGoal>,
     /// Arguments that the kernel should have from the next boot on, each one word; only with `--persist`.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub kernel_arguments: Vec<String>,
@@ -150,6 +154,50 @@ impl AccessGoal {
     pub fn problem(&self) -> Option<&'static str> {
         let nobody = self.user.is_none() && self.group.is_none();
         nobody.then_some("nobody is named; write `user`, `group` or both")
+    }
+}
+
+/// Why `argument` cannot be one that the kernel gets for us, if so.
+#[must_use]
+pub fn wrong_kernel_argument(argument: &str) -> Option<&'static str> {
+    let plain = |c: char| c.is_ascii_alphanumeric() || "_.,:=/@+%-".contains(c);
+    let key = argument.split('=').next().unwrap_or_default();
+    if argument.is_empty()
+        || argument.len() > 256
+        || argument.starts_with('=')
+        || !argument.chars().all(plain)
+    {
+        Some("it is not one word of letters, digits and _.,:=/@+%-")
+    } else if matches!(key, "root" | "rootflags" | "rootfstype" | "init" | "rdinit" | "initrd" | "BOOT_IMAGE")
+    {
+        Some("it decides which system starts, and that is not ours to change")
+    } else if key == "thruway.skip" {
+        Some("it switches off what is persisted; type it into the boot loader when you need it")
+    } else {
+        None
+    }
+}
+
+/// How much memory a user, or each member of a group, may lock.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct MemlockGoal {
+    /// The user.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub user: Option<Account>,
+    /// The group.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub group: Option<Account>,
+    /// How much: the memory of all machines that run at once, and 64 MiB for each.
+    pub limit: crate::spec::units::ByteSize,
+}
+
+impl MemlockGoal {
+    /// Why this makes no sense, if so.
+    #[must_use]
+    pub fn problem(&self) -> Option<&'static str> {
+        let names = usize::from(self.user.is_some()) + usize::from(self.group.is_some());
+        (names != 1).then_some("write `user` or `group`, one of them")
     }
 }
 

@@ -21,8 +21,8 @@ use selected::recreated;
 
 use super::action::bind_driver::{VfIndex, is_vfio};
 use super::action::vf_config::VfSettings;
-use super::action::{Action, BindDriver, KernelArguments, Object, SetLink, VfAutoprobe, VfConfig, VfCount};
-use super::goal::{Goal, Selector, SriovGoal};
+use super::action::{Action, BindDriver, Object, SetLink, VfAutoprobe, VfConfig, VfCount};
+use super::goal::{Goal, Selector, SriovGoal, wrong_kernel_argument};
 use super::guard::{Consents, Guard, Objection};
 use super::persist::{self, Persistence};
 use crate::host::HostFacts;
@@ -147,12 +147,15 @@ pub fn plan(facts: &HostFacts, goal: &Goal, consents: &Consents) -> Result<Plan,
         let arguments = goal.kernel_arguments.join(" ");
         plan.warnings.push(format!("the kernel gets `{arguments}` only with --persist, and at a boot"));
     }
+    if !goal.memlock.is_empty() {
+        plan.warnings.push("limits of locked memory are set only with --persist".to_owned());
+    }
     Ok(plan)
 }
 
 fn plan_for_now(facts: &HostFacts, goal: &Goal, consents: &Consents) -> Result<Plan, PlanError> {
     for argument in &goal.kernel_arguments {
-        if let Some(problem) = KernelArguments::problem(argument) {
+        if let Some(problem) = wrong_kernel_argument(argument) {
             let argument = argument.escape_debug();
             return Err(PlanError::Invalid(format!("`{argument}` in `host.kernel_arguments`: {problem}")));
         }

@@ -47,29 +47,6 @@ pub struct ArgumentsState {
 }
 
 impl KernelArguments {
-    /// Why `argument` cannot be one of them, if so.
-    #[must_use]
-    pub fn problem(argument: &str) -> Option<&'static str> {
-        let plain = |c: char| c.is_ascii_alphanumeric() || "_.,:=/@+%-".contains(c);
-        let key = argument.split('=').next().unwrap_or_default();
-        if argument.is_empty()
-            || argument.len() > 256
-            || argument.starts_with('=')
-            || !argument.chars().all(plain)
-        {
-            Some("it is not one word of letters, digits and _.,:=/@+%-")
-        } else if matches!(
-            key,
-            "root" | "rootflags" | "rootfstype" | "init" | "rdinit" | "initrd" | "BOOT_IMAGE"
-        ) {
-            Some("it decides which system starts, and that is not ours to change")
-        } else if key == "thruway.skip" {
-            Some("it switches off what is persisted; type it into the boot loader when you need it")
-        } else {
-            None
-        }
-    }
-
     fn missing_from(&self, had: &[String]) -> Vec<&str> {
         self.arguments.iter().filter(|argument| !had.contains(argument)).map(String::as_str).collect()
     }

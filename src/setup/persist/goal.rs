@@ -91,10 +91,10 @@ impl PersistedGoal {
         Ok(Self { schema: SCHEMA, name: name.to_owned(), allow, expects: namer.expects, host })
     }
 
-    /// Whether nothing of it is for a boot to make so.
+    /// Whether anything of it is for a boot to make so. Limits of users are a file alone.
     #[must_use]
-    pub fn is_empty(&self) -> bool {
-        self.host == Goal::default()
+    pub fn asks_of_boot(&self) -> bool {
+        self.host != Goal { memlock: self.host.memlock.clone(), ..Goal::default() }
     }
 
     pub(super) fn to_yaml(&self) -> String {

@@ -16,6 +16,7 @@
 //! [`steps`] is pure. What a boot does with a persisted goal is [`restore`].
 
 pub mod initramfs;
+pub mod limits;
 pub mod modprobe;
 pub mod restore;
 pub mod udev;
@@ -96,8 +97,8 @@ pub fn steps(
     if let Some(why) = boot.described_elsewhere {
         return cannot(format!("{why}, so nothing is written there"));
     }
-    let mut steps = Vec::new();
-    if !persisted.is_empty() {
+    let mut steps: Vec<_> = limits::step(&persisted).map(Action::Install).into_iter().collect();
+    if persisted.asks_of_boot() {
         if !boot.systemd {
             return cannot("systemd is not what starts this system".to_owned());
         }
@@ -157,7 +158,7 @@ fn by_hand(persisted: &PersistedGoal, goal: &Goal) -> String {
         let words: Vec<_> = goal.kernel_arguments.iter().map(|word| format!("\"{word}\"")).collect();
         out.push_str(&format!("boot.kernelParams = [ {} ];\n", words.join(" ")));
     }
-    if !persisted.is_empty() {
+    if persisted.asks_of_boot() {
         out.push_str("boot.initrd.kernelModules = [ \"vfio_pci\" ];\n");
         if let Some(rules) = udev::text(persisted) {
             out.push_str(&format!("services.udev.extraRules = ''\n{rules}'';\n"));

@@ -122,6 +122,18 @@ fn where_nothing_can_be_written_the_text_is_given() {
 }
 
 #[test]
+fn users_may_lock_memory_from_their_next_login_on() {
+    let kernel = FakeKernel::usual().with_grub();
+    let yaml = "{memlock: [{user: joe, limit: 8GiB}, {group: kvm, limit: 1KiB}, {user: 1000, limit: 1KiB}]}";
+
+    let files = files(&kernel, yaml);
+
+    assert_eq!(files.len(), 1, "{files:#?}");
+    let text = text(&files, "/etc/security/limits.d/thruway-it.conf");
+    assert!(text.ends_with("joe - memlock 8388608\n@kvm - memlock 1\n1000:1000 - memlock 1\n"), "{text}");
+}
+
+#[test]
 fn names_that_are_no_names_of_files_are_refused() {
     let kernel = FakeKernel::usual().with_grub();
     let (facts, boot, goal) =

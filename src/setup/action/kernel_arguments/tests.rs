@@ -2,6 +2,7 @@
 
 use super::*;
 use crate::setup::fake::FakeKernel;
+use crate::setup::goal::wrong_kernel_argument;
 
 fn wanted(loader: Loader, arguments: &[&str]) -> KernelArguments {
     let arguments = arguments.iter().map(|&argument| argument.to_owned()).collect();
@@ -173,7 +174,7 @@ fn arguments_that_could_be_more_than_an_argument_are_refused() {
     for good in
         ["intel_iommu=on", "iommu=pt", "vfio-pci.ids=10de:1234,8086:1533", "isolcpus=2-3", "nosmt", "a=50%"]
     {
-        assert_eq!(KernelArguments::problem(good), None, "{good}");
+        assert_eq!(wrong_kernel_argument(good), None, "{good}");
     }
     for bad in [
         "",
@@ -188,6 +189,6 @@ fn arguments_that_could_be_more_than_an_argument_are_refused() {
         "thruway.skip=1",
         "ü",
     ] {
-        assert!(KernelArguments::problem(bad).is_some(), "{bad}");
+        assert!(wrong_kernel_argument(bad).is_some(), "{bad}");
     }
 }

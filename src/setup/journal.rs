@@ -64,6 +64,8 @@ const LOCK_NAME: &str = "lock";
 const SUFFIX: &str = ".jsonl";
 /// Space reserved for a transaction, so that a disk that fills up cannot stop half of one from being written down.
 const RESERVE_BYTES: u32 = 64 * 1024;
+/// Transactions of which nothing is left that are kept, for people who ask what happened.
+const MOST_CLOSED: usize = 50;
 /// Most bytes of a journal that are read: a plan for 1,000 functions needs less than one of them.
 const MOST_BYTES: u64 = 16 << 20;
 
@@ -441,11 +443,28 @@ impl Journal {
         Ok(files)
     }
 
+    /// Forgets the oldest transactions of which nothing is left, so that a host that is set up and given back all day keeps
+    /// a bounded journal. What cannot be read or removed stays.
+    fn forget_old(&self) {
+        let Ok(transactions) = self.transactions() else { return };
+        let closed: Vec<_> = transactions.iter().filter(|transaction| !transaction.is_open()).collect();
+        for old in closed.iter().rev().skip(MOST_CLOSED) {
+            let directory = match old.lifetime {
+                Lifetime::Boot => self.run.as_ref(),
+                Lifetime::Lasting => self.lasting.as_ref(),
+            };
+            if let Some(Err(error)) = directory.map(|directory| directory.remove(&name_of(old.header.id))) {
+                tracing::debug!(%error, "an old transaction stays");
+            }
+        }
+    }
+
     /// Begins a transaction.
     ///
     /// # Errors
     /// [`JournalError`]; then nothing must be changed.
     pub fn begin(&self, _lock: &Lock, boot_id: &str, about: &About<'_>) -> Result<Writer, JournalError> {
+        self.forget_old();
         let last = self.files()?.iter().filter_map(|(_, _, name)| id_of(name)).max().unwrap_or(0);
         let id = last.checked_add(1).unwrap_or(1);
         let name = name_of(id);

@@ -14,6 +14,7 @@ use std::path::{Path, PathBuf};
 use nix::dir::Dir;
 use nix::fcntl::{AT_FDCWD, FallocateFlags, OFlag, fallocate, open, openat};
 use nix::sys::stat::{Mode, SFlag, fstat, mkdirat};
+use nix::unistd::{UnlinkatFlags, unlinkat};
 
 /// Why a private directory, or a file in it, cannot be used.
 #[derive(Debug, thiserror::Error)]
@@ -127,13 +128,24 @@ impl PrivateDir {
         match fallocate(&file, FallocateFlags::FALLOC_FL_KEEP_SIZE, 0, i64::from(reserve_bytes)) {
             Ok(()) | Err(nix::errno::Errno::EOPNOTSUPP) => {}
             Err(error) => {
-                let _ = nix::unistd::unlinkat(&self.fd, name, nix::unistd::UnlinkatFlags::NoRemoveDir);
+                let _ = self.remove(name);
                 return Err(io_error(&path, error));
             }
         }
         File::from(file).sync_all().map_err(|source| PrivateDirError::Io { path: path.clone(), source })?;
         self.sync()?;
         self.append(name)
+    }
+
+    /// Removes the file `name`; one that is gone is fine.
+    ///
+    /// # Errors
+    /// [`PrivateDirError::Io`].
+    pub fn remove(&self, name: &str) -> Result<(), PrivateDirError> {
+        match unlinkat(&self.fd, name, UnlinkatFlags::NoRemoveDir) {
+            Ok(()) | Err(nix::errno::Errno::ENOENT) => Ok(()),
+            Err(error) => Err(io_error(&self.path.join(name), error)),
+        }
     }
 
     /// Opens the existing file `name` for reading and appending.

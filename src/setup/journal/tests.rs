@@ -149,3 +149,22 @@ fn links_in_the_place_of_journal_and_lock_are_refused() {
     assert!(journal.transactions().is_err());
     assert_eq!(fs::read_to_string(&victim).unwrap(), "old");
 }
+
+#[test]
+fn the_oldest_of_those_that_left_nothing_are_forgotten() {
+    let directory = tempfile::tempdir().unwrap();
+    let journal = Journal::open_or_create(&Home::under(directory.path())).unwrap();
+    let lock = journal.lock(LOCK_PATIENCE, |_| {}).unwrap();
+    journal.begin(&lock, "boot", &About::of(&[])).unwrap().record(&intent(0)).unwrap();
+    for _ in 0..MOST_CLOSED + 5 {
+        let mut writer = journal.begin(&lock, "boot", &About::of(&[])).unwrap();
+        writer.record(&intent(0)).unwrap();
+        writer.record(&Record::Undone { step: 0 }).unwrap();
+    }
+
+    let last = journal.begin(&lock, "boot", &About::of(&[])).unwrap().id();
+
+    let ids: Vec<_> = journal.transactions().unwrap().iter().map(|one| one.header.id).collect();
+    assert_eq!((ids.first(), ids.get(1), ids.last()), (Some(&1), Some(&7), Some(&last)), "an open one stays");
+    assert_eq!(ids.len(), MOST_CLOSED + 2);
+}

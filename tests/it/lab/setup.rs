@@ -5,6 +5,7 @@
 
 mod goals;
 mod processors;
+mod together;
 
 use std::time::Duration;
 

@@ -119,19 +119,22 @@ pub fn steps(
             files.push(NewFile { path: udev::path(name), content: Content::Text(rules) });
             refresh.extend(boot.udev.then_some(Refresh::Udev));
         }
-        if let Some(text) = modprobe::text(facts, boot, &persisted) {
+        let modprobe = modprobe::text(facts, boot, &persisted);
+        let early = initramfs::file(facts, boot, &persisted, modprobe.is_some());
+        if let Some(text) = modprobe {
             files.push(NewFile { path: modprobe::path(name), content: Content::Text(text) });
         }
-        // Last: what is switched on is whole.
+        // Switched on when the rest of it is there.
         let link = format!("{}/{}/{unit}", units::DIRECTORY, units::WANTS);
         files.push(NewFile { path: link, content: Content::Link(format!("../{unit}")) });
         refresh.push(Refresh::Systemd);
-        steps.push(Action::Install(Install {
-            what: format!("what makes {name} so at every boot"),
-            files,
-            refresh,
-        }));
-        steps.extend(initramfs::step(facts, boot, &persisted).map(Action::Install));
+        // Last, at undo too: what it makes has in it what is below /etc then.
+        if let Some((file, tool)) = early {
+            files.push(file);
+            refresh.push(tool);
+        }
+        let what = format!("what makes {name} so at every boot");
+        steps.push(Action::Install(Install { what, files, refresh }));
     }
     if !goal.kernel_arguments.is_empty() {
         let Some(loader) = boot.loader.clone() else {

@@ -29,10 +29,12 @@ pub(super) fn text(facts: &HostFacts, boot: &Boot, goal: &PersistedGoal) -> Opti
         let _ = writeln!(
             out,
             "# {module} is loaded by {file}, before udev runs.\n\
-             install {module} {{ d=/sys/bus/pci/devices/{address}; ! grep -qw {SKIP} /proc/cmdline && \
+             install {module} {{ d=/sys/bus/pci/devices/{address}; [ -e {goal} ] && ! grep -qw {SKIP} /proc/cmdline && \
              [ \"$(cat $d/vendor $d/device | tr -d '\\n')\" = 0x{:04x}0x{:04x} ] && echo {wanted} >$d/driver_override; }}; \
              /sbin/modprobe --ignore-install {module} $CMDLINE_OPTS",
-            expected.ids.vendor, expected.ids.device
+            expected.ids.vendor,
+            expected.ids.device,
+            goal = super::path(&goal.name),
         );
     }
     let head = format!("# Written by thruway apply --persist for {}; thruway undo removes it.\n", goal.name);

@@ -3,6 +3,9 @@
 //! It names a device by the bridges to it, whatever numbers their buses have, and by its IDs, so that another device in the
 //! same slot is not taken. It sets `driver_override` before the rule that loads drivers (`80-drivers.rules`), and
 //! lets the device be probed again in case its driver was there before. It takes a device from no driver.
+//!
+//! Where the persisted goal is not, it does nothing: initramfs-tools copies every rule of `/etc` whenever it runs, and a copy
+//! that was left in an initial RAM file system must not outlive an undo.
 //! Spec: udev(7); Linux: Documentation/ABI/testing/sysfs-bus-pci, `driver_override`.
 
 use std::fmt::Write as _;
@@ -27,8 +30,10 @@ pub(super) fn text(goal: &PersistedGoal) -> Option<String> {
         "# Written by thruway apply --persist for {name}; thruway undo removes it.\n\
          ACTION!=\"add\", GOTO=\"thruway_{name}_end\"\n\
          SUBSYSTEM!=\"pci\", GOTO=\"thruway_{name}_end\"\n\
+         TEST!=\"{goal}\", GOTO=\"thruway_{name}_end\"\n\
          IMPORT{{cmdline}}=\"{key}\"\n\
-         ENV{{{key}}}==\"1\", GOTO=\"thruway_{name}_end\"\n"
+         ENV{{{key}}}==\"1\", GOTO=\"thruway_{name}_end\"\n",
+        goal = super::path(name),
     );
     for (device, driver) in devices {
         let module = driver.replace('-', "_");

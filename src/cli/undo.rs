@@ -68,7 +68,7 @@ pub(crate) fn run(args: &Args, context: &Context) -> CliResult {
     if args.dry_run || shown.is_empty() {
         return print(&shown, args.format, context);
     }
-    context.note(view::journal::render_undo(&shown, table::terminal_width()).trim_end());
+    context.note(view::journal::render_undo(&shown, &boot_id()?, table::terminal_width()).trim_end());
     args.consent.require("Take this back?")?;
     let workplace = Workplace::open(context)?;
     let signals = TerminationSignals::new().or_exit(Exit::Host)?;
@@ -92,7 +92,7 @@ fn print(transactions: &[Transaction], format: FormatArgs, context: &Context) ->
     if is_table(format) {
         context.print(match transactions {
             [] => "Nothing to undo".to_owned(),
-            some => view::journal::render_undo(some, table::terminal_width()),
+            some => view::journal::render_undo(some, &boot_id()?, table::terminal_width()),
         })?;
     } else {
         let steps = transactions

@@ -265,6 +265,13 @@ impl Transaction {
         objects.any(|object| matches!(object, Object::File(other) if other == path))
     }
 
+    /// Whether `step` is left as it is in boot `boot_id`: a link that another boot brought up is not persisted, and one that a
+    /// boot brought up for us the network of that boot has used since.
+    #[must_use]
+    pub fn leaves(&self, step: &RecordedStep, boot_id: &str) -> bool {
+        step.change.ends_with_boot() && (self.header.boot_id != boot_id || self.header.restores.is_some())
+    }
+
     /// The steps of which something may be left, oldest first.
     pub fn open_steps(&self) -> impl DoubleEndedIterator<Item = &RecordedStep> {
         self.steps.iter().filter(|step| step.state != StepState::Undone)

@@ -96,10 +96,9 @@ pub fn status(control: &dyn Control, journal: &Journal, boot_id: &str) -> Result
         open.iter().flat_map(Transaction::open_steps).map(|step| &step.change).collect();
     let mut at = 0;
     let transactions = open.iter().map(|transaction| {
-        let is_of_this_boot = transaction.header.boot_id == boot_id;
         let steps = transaction.open_steps().filter_map(|step| {
             at += 1;
-            if !is_of_this_boot && step.change.ends_with_boot() {
+            if transaction.leaves(step, boot_id) {
                 return None;
             }
             let later = changes.get(at..).unwrap_or_default();

@@ -186,8 +186,8 @@ impl Executor<'_> {
     fn ended(&self, transaction: &Transaction, step: &RecordedStep) -> bool {
         let is_another =
             |device: KnownDevice| self.ids_at(device.address).is_some_and(|found| found != device.ids);
-        transaction.header.boot_id != self.boot_id
-            && (step.change.ends_with_boot() || step.device.is_some_and(is_another))
+        transaction.leaves(step, self.boot_id)
+            || (transaction.header.boot_id != self.boot_id && step.device.is_some_and(is_another))
     }
 
     /// Everything that would stop us half way, before the first write.

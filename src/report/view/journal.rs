@@ -67,13 +67,13 @@ pub fn render(status: &Status, width: Option<u16>) -> String {
 
 /// What undo is about to take back.
 #[must_use]
-pub fn render_undo(transactions: &[Transaction], width: Option<u16>) -> String {
+pub fn render_undo(transactions: &[Transaction], boot_id: &str, width: Option<u16>) -> String {
     let mut out = String::new();
     for transaction in transactions {
         let argv = transaction.header.argv.join(" ");
         let title = Tone::Title.paint(&format!("To take back: transaction {}", transaction.header.id));
         let _ = writeln!(out, "{title}  {}", clean(&argv));
-        for step in transaction.open_steps().rev() {
+        for step in transaction.open_steps().rev().filter(|step| !transaction.leaves(step, boot_id)) {
             out.push_str("  ");
             wrap(&mut out, Tone::Plain, &clean(&step.change.describe_undo()), 4, width);
         }

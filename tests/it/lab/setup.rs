@@ -4,6 +4,7 @@
 //! [`PRELUDE`]'s `state` writes down everything of every function that setup may touch.
 
 mod goals;
+mod killed;
 mod processors;
 mod together;
 
@@ -311,46 +312,6 @@ same before freed
     boot.is_as_before("still_held");
     boot.ends("free_undo", "0", &[]);
     boot.is_as_before("freed");
-}
-
-#[test]
-fn killed_between_steps_undo_puts_everything_back() {
-    let Some(lab) = Lab::open() else { return };
-
-    let boot = Boot::of(
-        lab,
-        "vtd-igb",
-        r#"
-cat >/tmp/profile.yaml <<'END'
-schema: 1
-name: all
-host:
-  sriov:
-    - {pf: {address: "0000:01:00.0"}, count: 2, vfs: [{index: 0, driver: vfio-pci}]}
-  devices:
-    - select: {address: "0000:02:00.0"}
-END
-lines() { cat /run/thruway/*.jsonl 2>/dev/null | wc -l; }
-base=0
-# A header, then two lines for each of seven steps.
-for at in 2 3 4 5 6 7 9 11 13 14; do
-    thruway apply /tmp/profile.yaml --yes >/dev/null 2>"$LAB_OUT/kill$at.err" & pid=$!
-    until [ "$(lines)" -ge $((base + at)) ]; do [ -d /proc/$pid ] || break; done
-    kill -9 $pid 2>/dev/null; wait $pid 2>/dev/null
-    echo "died$at $(lines)"
-    t "status$at" thruway status
-    t "undo$at" thruway undo --all --yes
-    same before "killed$at"
-    base=$(lines)
-done
-"#,
-    );
-
-    for at in [2, 3, 4, 5, 6, 7, 9, 11, 13, 14] {
-        boot.ends(&format!("status{at}"), "0", &[]);
-        boot.ends(&format!("undo{at}"), "0", &[]);
-        boot.is_as_before(&format!("killed{at}"));
-    }
 }
 
 #[test]

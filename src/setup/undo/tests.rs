@@ -422,6 +422,9 @@ fn what_was_persisted_is_undone_at_a_later_boot_with_what_that_boot_made_of_it()
 
     let latest: Vec<_> = latest.iter().map(|transaction| transaction.header.id).collect();
     assert_eq!((latest, undone.transactions), (vec![again, lasting], vec![again, lasting]));
+    // Up, as the boot needed it: whoever has used it since keeps it.
+    assert_eq!(site.kernel.text("/sys/class/net/eth0/operstate").as_deref(), Some("up"));
+    site.kernel.set_link("eth0", false, BIND_LIMIT).unwrap();
     assert_eq!(site.kernel.snapshot(), before);
     assert!(site.journal().transactions().unwrap().iter().all(|transaction| !transaction.is_open()));
 }

@@ -94,6 +94,15 @@ fn without_a_route_table_the_default_route_is_unknown() {
 }
 
 #[test]
+fn what_the_host_hibernates_to_is_in_use() {
+    let host = host();
+    host.add(&[("/sys/power/resume", Entry::Text("0:0"))]);
+    assert_eq!(uses(&host), Fact::Known(vec![]));
+    host.add(&[("/sys/power/resume", Entry::Text("259:0"))]);
+    assert_eq!(uses(&host), Fact::Known(vec![BlockUse::Resume { device: "nvme0n1".to_owned() }]));
+}
+
+#[test]
 fn a_namespace_of_multipath_nvme_belongs_to_its_controllers() {
     let host = host();
     host.add(&[

@@ -18,6 +18,10 @@ pub(super) fn disk_in_use(device: &PciDevice, disk: &Disk) -> Option<Objection> 
         BlockUse::Swap { device } => {
             (format!("{device} is active swap"), format!("swapoff /dev/{device} first"))
         }
+        BlockUse::Resume { device } => (
+            format!("the host hibernates to {device}"),
+            "have it hibernate elsewhere first (`resume=` on the kernel's command line)".to_owned(),
+        ),
         BlockUse::Held { device, by } => {
             (format!("{by} is built on {device}"), format!("stop {by} first, or take {device} out of it"))
         }

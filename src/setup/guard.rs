@@ -1,7 +1,7 @@
 //! What must not be done to a host, and what only with consent.
 //!
-//! Three answers: fine, refused, refused unless the user consents by naming exactly the device concerned
-//! (`--allow ADDR`). There is no way to force. Each rule has a name that stays, a subject, the evidence that made it
+//! Four answers: fine, refused, refused unless the user consents by naming exactly the device concerned
+//! (`--allow ADDR`), fine with a warning. There is no way to force. Each rule has a name that stays, a subject, the evidence that made it
 //! apply, and the way out. What cannot be seen is unknown, and the unknown needs consent: it is never silently fine.
 //!
 //! A controller is judged by its children ([`crate::host::usage`]), an interface by what stands above it, a physical
@@ -10,8 +10,11 @@
 mod console;
 mod disks;
 mod isolation;
+mod machine;
 mod network;
 mod rule;
+mod volume;
+mod warnings;
 
 use std::collections::BTreeSet;
 use std::fmt;
@@ -21,8 +24,9 @@ use serde::Serialize;
 use crate::host::HostFacts;
 use crate::host::fact::Fact;
 use crate::host::pci::PciDevice;
-use crate::spec::pci::PciAddress;
-use disks::{disk_in_use, disks_with_data};
+use crate::spec::pci::{ClassCode, PciAddress};
+use disks::disk_in_use;
+use machine::machine;
 
 pub use rule::Rule;
 
@@ -34,6 +38,8 @@ pub enum Severity {
     Refuse,
     /// Yes, by naming the subject.
     NeedsConsent,
+    /// It is not needed: the rule is only told.
+    Warn,
 }
 
 /// A rule that applies.
@@ -70,8 +76,10 @@ impl Consents {
     /// Divides objections into those that stand and those that were consented to.
     #[must_use]
     pub fn divide(&self, objections: Vec<Objection>) -> (Vec<Objection>, Vec<Objection>) {
-        objections.into_iter().partition(|objection| {
-            objection.severity == Severity::Refuse || !self.allow.contains(&objection.subject)
+        objections.into_iter().partition(|objection| match objection.severity {
+            Severity::Refuse => true,
+            Severity::NeedsConsent => !self.allow.contains(&objection.subject),
+            Severity::Warn => false,
         })
     }
 }
@@ -114,11 +122,30 @@ impl<'a> Guard<'a> {
             )];
         }
         let mut found = in_use(device);
-        found.extend(disks_with_data(device));
+        found.extend(self.idle_disks(device));
+        found.extend(self.behind_volume_management(device));
         found.extend(self.network(device));
-        found.extend(self.console(device));
+        found.extend(self.machine(device));
         found.extend(virtual_functions(device, self.facts));
         found
+    }
+
+    /// What the host, or who sits at it, would miss; nothing of a function that was given up before.
+    fn machine(&self, device: &PciDevice) -> Vec<Objection> {
+        if device.vfio_bound == Fact::Known(true) {
+            return Vec::new();
+        }
+        let Some(class) = device.class.known().map(|class| ClassCode::from_u24(*class)) else {
+            return vec![unseen(device, "what kind of function it is")];
+        };
+        let mut found = self.console(device, class);
+        found.extend(machine(device, class));
+        found
+    }
+
+    /// Whether the host keeps `other` when `device` goes.
+    fn stays(&self, other: &PciDevice, device: &PciDevice) -> bool {
+        other.address != device.address && !self.taken.contains(&other.address)
     }
 
     /// What speaks against destroying the virtual functions of `pf`.
@@ -129,7 +156,7 @@ impl<'a> Guard<'a> {
             let in_use = in_use(vf).into_iter().chain(self.network(vf));
             found.extend(in_use.map(|objection| match objection.severity {
                 Severity::Refuse => Objection { rule: Rule::VfInUse, ..objection },
-                Severity::NeedsConsent => objection,
+                Severity::NeedsConsent | Severity::Warn => objection,
             }));
         }
         found

@@ -334,6 +334,8 @@ struct Planner<'a> {
     facts: &'a HostFacts,
     consents: &'a Consents,
     taken: BTreeSet<PciAddress>,
+    /// NUMA nodes of the huge pages that are asked for.
+    nodes: BTreeSet<u32>,
     plan: Plan,
     objections: Vec<Objection>,
 }
@@ -348,7 +350,9 @@ impl<'a> Planner<'a> {
             warnings: Vec::new(),
             needs_reboot: Vec::new(),
         };
-        let mut planner = Self { facts, consents, taken: wanted.taken(facts), plan, objections: Vec::new() };
+        let taken = wanted.taken(facts);
+        let nodes = wanted.hugepages.iter().filter_map(|goal| goal.node).collect();
+        let mut planner = Self { facts, consents, taken, nodes, plan, objections: Vec::new() };
         planner.huge_pages(wanted.hugepages)?;
         for pf in &wanted.pfs {
             planner.virtual_functions(pf)?;
@@ -545,6 +549,10 @@ impl<'a> Planner<'a> {
         }
         let guard = self.guard();
         let found = if passes { guard.against_passing(device) } else { guard.against_taking(device) };
+        if passes {
+            let warnings = guard.warnings(device, &self.nodes);
+            self.plan.warnings.extend(warnings.iter().map(ToString::to_string));
+        }
         self.objections.extend(found);
         self.push(Action::BindDriver(BindDriver { function: address, vf, driver }), Some(device));
         Ok(())

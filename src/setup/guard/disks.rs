@@ -1,7 +1,8 @@
 //! Disks below a function: in use now, or holding what somebody may miss later.
 
-use super::{Objection, Rule, consent, refuse, unseen};
+use super::{Guard, Objection, Rule, consent, refuse, unseen};
 use crate::host::fact::Fact;
+use crate::host::firmware::BootMode;
 use crate::host::pci::PciDevice;
 use crate::host::usage::{BlockUse, Disk};
 
@@ -39,16 +40,65 @@ pub(super) fn disk_in_use(device: &PciDevice, disk: &Disk) -> Option<Objection> 
     Some(refuse(Rule::DiskInUse, device, evidence, remedy))
 }
 
-pub(super) fn disks_with_data(device: &PciDevice) -> Vec<Objection> {
-    let disks = device.usage.disks.known().map_or(&[][..], Vec::as_slice);
-    disks
-        .iter()
-        .filter(|disk| disk.uses.known().is_some_and(Vec::is_empty))
-        .filter_map(|disk| {
-            let signature = disk.signatures.iter().next().map(|(on, kind)| format!("{on} holds {kind}"));
-            let partition =
-                || disk.partitions.first().map(|name| format!("{} has a partition {name}", disk.name));
-            Some(consent(Rule::DiskWithData, device, signature.or_else(partition)?))
+/// Where a host mounts what it starts from.
+const BOOT_PLACES: [&str; 6] = ["/", "/boot", "/boot/efi", "/efi", "/usr", "/var"];
+
+impl Guard<'_> {
+    /// Disks that nobody uses now: what the host starts from, what the next boot mounts, what holds data.
+    pub(super) fn idle_disks(&self, device: &PciDevice) -> Vec<Objection> {
+        let disks = device.usage.disks.known().map_or(&[][..], Vec::as_slice);
+        let idle = disks.iter().filter(|disk| disk.uses.known().is_some_and(Vec::is_empty));
+        idle.flat_map(|disk| {
+            let boots = self.boot_disk(device, disk);
+            [boots, in_fstab(device, disk), with_data(device, disk)].into_iter().flatten()
         })
         .collect()
+    }
+
+    fn boot_disk(&self, device: &PciDevice, disk: &Disk) -> Option<Objection> {
+        let efi = disk.efi_system_partitions.first();
+        let entries = disk.fstab.known().map_or(&[][..], Vec::as_slice);
+        let named = entries.iter().find(|entry| {
+            BOOT_PLACES.contains(&entry.at.as_str()) || disk.efi_system_partitions.contains(&entry.device)
+        });
+        let evidence = match (named, efi) {
+            (Some(entry), _) => format!("this host has {} at {}, by /etc/fstab", entry.device, entry.at),
+            (None, Some(efi)) if self.is_only_efi(device, disk) => {
+                format!(
+                    "{efi} is the only EFI system partition that this host, which started by UEFI, would have"
+                )
+            }
+            _ => return None,
+        };
+        let remedy = "move what this host starts from to another disk first, and mount it from there";
+        Some(refuse(Rule::BootDisk, device, evidence, remedy))
+    }
+
+    fn is_only_efi(&self, device: &PciDevice, disk: &Disk) -> bool {
+        let others = self.facts.pci.functions().iter().filter(|other| self.stays(other, device));
+        let mut others = others.filter_map(|other| other.usage.disks.known()).flatten();
+        self.facts.firmware.boot_mode == Fact::Known(BootMode::Uefi)
+            && !others.any(|other| other.name != disk.name && !other.efi_system_partitions.is_empty())
+    }
+}
+
+fn in_fstab(device: &PciDevice, disk: &Disk) -> Option<Objection> {
+    match &disk.fstab {
+        Fact::Known(entries) => {
+            let entry = entries.first()?;
+            let evidence = format!(
+                "{} is in /etc/fstab for {}: the next boot would wait for it",
+                entry.device, entry.at
+            );
+            Some(consent(Rule::DiskInFstab, device, evidence))
+        }
+        Fact::NotPresent => None,
+        _ => Some(unseen(device, &format!("whether /etc/fstab names disk {}", disk.name))),
+    }
+}
+
+fn with_data(device: &PciDevice, disk: &Disk) -> Option<Objection> {
+    let signature = disk.signatures.iter().next().map(|(on, kind)| format!("{on} holds {kind}"));
+    let partition = || disk.partitions.first().map(|name| format!("{} has a partition {name}", disk.name));
+    Some(consent(Rule::DiskWithData, device, signature.or_else(partition)?))
 }

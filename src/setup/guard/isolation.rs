@@ -2,6 +2,8 @@
 
 use super::{Guard, Objection, Rule, Severity, consent, in_use, unseen};
 use crate::host::fact::Fact;
+use crate::host::iommu::CauseKind;
+use crate::host::iommu::isolation::Override;
 use crate::host::pci::PciDevice;
 use crate::spec::pci::PciAddress;
 
@@ -10,12 +12,9 @@ impl Guard<'_> {
         let mut found = Vec::new();
         match &self.facts.iommu.interrupt_remapping {
             Fact::Known(true) => {}
-            Fact::Known(false) => found.push(consent(
-                Rule::InterruptRemapping,
-                device,
-                "interrupts are not remapped: the guest that gets it could raise any interrupt of the host"
-                    .to_owned(),
-            )),
+            Fact::Known(false) => {
+                found.push(consent(Rule::InterruptRemapping, device, self.without_remapping()));
+            }
             _ => found.push(unseen(device, "whether interrupts are remapped")),
         }
         match &device.reset_methods {
@@ -53,6 +52,17 @@ impl Guard<'_> {
             Fact::NotPresent => {}
             _ => found.push(unseen(device, "which memory firmware reserved for its group")),
         }
+        let overridden = group.causes.iter().any(|cause| {
+            cause.kind == CauseKind::Override
+                && (cause.members.contains(&device.address) || cause.members.is_empty())
+        });
+        if overridden {
+            let evidence = format!(
+                "only {}= keeps it apart from its neighbours: they can reach each other's memory past the IOMMU",
+                Override::PARAMETER
+            );
+            found.push(consent(Rule::AcsOverride, device, evidence));
+        }
         if group.devices.is_unread() {
             found.push(unseen(device, "the members of its group"));
         }
@@ -76,5 +86,15 @@ impl Guard<'_> {
             }
         }
         found
+    }
+
+    fn without_remapping(&self) -> String {
+        let told = self.facts.iommu.unsafe_interrupts.parameters();
+        let told = told.into_iter().find(|(_, allowed)| **allowed == Fact::Known(true));
+        let told =
+            told.map(|(path, _)| format!(", and {path} lets VFIO do it all the same")).unwrap_or_default();
+        format!(
+            "interrupts are not remapped: the guest that gets it could raise any interrupt of the host{told}"
+        )
     }
 }

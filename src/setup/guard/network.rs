@@ -58,7 +58,7 @@ impl Guard<'_> {
             .pci
             .functions()
             .iter()
-            .filter(|other| other.address != device.address && !self.taken.contains(&other.address))
+            .filter(|other| self.stays(other, device))
             .filter_map(|other| other.usage.interfaces.known())
             .flatten()
             .any(|interface| *what(interface) == Fact::Known(true))

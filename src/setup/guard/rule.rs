@@ -12,8 +12,14 @@ pub enum Rule {
     Bridge,
     /// A disk below the function is mounted, swap, part of something bigger, or open.
     DiskInUse,
+    /// The host starts from a disk below the function, though nothing of it is mounted now.
+    BootDisk,
     /// A disk below the function holds partitions or a file system that nobody uses now.
     DiskWithData,
+    /// The next boot mounts a disk below the function.
+    DiskInFstab,
+    /// Drives behind the function, in a PCI domain of its own, are in use or hold data.
+    VolumeManagement,
     /// The only way out of this host leads over the function.
     OnlyDefaultRoute,
     /// A default route leads over the function, and another one elsewhere.
@@ -28,24 +34,46 @@ pub enum Rule {
     VfInUse,
     /// More virtual functions than the device offers.
     VfCountMax,
-    /// A display may be the only one.
+    /// The host may be showing its console on the display.
     Display,
     /// A sound function of a display that stays.
     DisplayAudio,
-    /// The keyboard may be on this USB controller.
+    /// A process holds a device file of the function.
+    NodeOpen,
+    /// A keyboard hangs on the function.
+    Input,
+    /// Something that the host uses hangs on this USB controller.
     UsbController,
+    /// The function may be the serial console.
+    SerialConsole,
     /// A part of the chipset that the host may need.
     Chipset,
+    /// The function keeps the machine cool.
+    Thermal,
+    /// The function is memory of the host.
+    Memory,
     /// Another member of the IOMMU group is used by the host.
     GroupMember,
     /// Firmware demands memory that stays mapped one to one.
     ReservedRegion,
+    /// Only an argument of a patched kernel keeps the function apart from others.
+    AcsOverride,
     /// Interrupts are not remapped: a guest could send any to the host.
     InterruptRemapping,
     /// No IOMMU stands between the function and the host's memory.
     NoIommu,
     /// The function cannot be reset.
     NoReset,
+    /// Only a reset of its bus resets the function, which resets others too.
+    BusReset,
+    /// The function may lose its power while nobody uses it, and not come back.
+    D3cold,
+    /// A display without the ROM that shows a guest its first picture.
+    OptionRom,
+    /// Other functions of the card stay with the host.
+    PartOfCard,
+    /// The function is on another NUMA node than the memory.
+    NumaRemote,
     /// What decides about another rule cannot be seen.
     Unseen,
 }
@@ -57,7 +85,10 @@ impl Rule {
         match self {
             Self::Bridge => "bridge",
             Self::DiskInUse => "disk-in-use",
+            Self::BootDisk => "boot-disk",
             Self::DiskWithData => "disk-with-data",
+            Self::DiskInFstab => "disk-in-fstab",
+            Self::VolumeManagement => "volume-management",
             Self::OnlyDefaultRoute => "only-default-route",
             Self::DefaultRoute => "default-route",
             Self::SessionPath => "session-path",
@@ -67,13 +98,24 @@ impl Rule {
             Self::VfCountMax => "vf-count-max",
             Self::Display => "display",
             Self::DisplayAudio => "display-audio",
+            Self::NodeOpen => "node-open",
+            Self::Input => "input",
             Self::UsbController => "usb-controller",
+            Self::SerialConsole => "serial-console",
             Self::Chipset => "chipset",
+            Self::Thermal => "thermal",
+            Self::Memory => "memory",
             Self::GroupMember => "group-member",
             Self::ReservedRegion => "reserved-region",
+            Self::AcsOverride => "acs-override",
             Self::InterruptRemapping => "interrupt-remapping",
             Self::NoIommu => "no-iommu",
             Self::NoReset => "no-reset",
+            Self::BusReset => "bus-reset",
+            Self::D3cold => "d3cold",
+            Self::OptionRom => "option-rom",
+            Self::PartOfCard => "part-of-card",
+            Self::NumaRemote => "numa-remote",
             Self::Unseen => "unseen",
         }
     }

@@ -6,6 +6,7 @@
 //! where the standard puts it (PCIe 6.0, 9.3.3.9 and 9.3.3.10: First VF Offset and VF Stride) and found again by its index
 //! when the time comes; `apply` asks the guard about it then, because only then has it a group.
 
+mod costs;
 mod huge_pages;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -39,6 +40,8 @@ pub struct Plan {
     pub consented: Vec<Objection>,
     /// What will not be as the user may expect.
     pub warnings: Vec<String>,
+    /// What the host loses by it, each in one sentence.
+    pub costs: Vec<String>,
     /// What takes effect with the next boot only.
     pub needs_reboot: Vec<String>,
 }
@@ -348,6 +351,7 @@ impl<'a> Planner<'a> {
             groups: Vec::new(),
             consented: Vec::new(),
             warnings: Vec::new(),
+            costs: Vec::new(),
             needs_reboot: Vec::new(),
         };
         let taken = wanted.taken(facts);
@@ -604,6 +608,7 @@ impl<'a> Planner<'a> {
             return Err(PlanError::Refused(standing));
         }
         self.plan.consented = consented;
+        self.plan.costs = costs::of(self.facts, &self.plan.steps);
         Ok(self.plan)
     }
 }

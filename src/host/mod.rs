@@ -9,6 +9,7 @@ pub mod cpu;
 pub mod diff;
 pub mod fact;
 pub mod firmware;
+pub mod input;
 pub mod interrupts;
 pub mod iommu;
 pub mod kernel;
@@ -36,6 +37,7 @@ use crate::spec::pci::PciAddress;
 use cpu::Cpu;
 use fact::Fact;
 use firmware::Firmware;
+use input::Input;
 use interrupts::Interrupts;
 use iommu::{Group, Iommu};
 use kernel::Kernel;
@@ -81,6 +83,9 @@ pub struct HostFacts {
     pub usb: Usb,
     /// SCSI devices.
     pub scsi: Scsi,
+    /// What people type on.
+    #[serde(skip_serializing_if = "Input::is_unseen")]
+    pub input: Input,
 }
 
 /// Reads a host. What cannot be read is a fact too; this never fails as a whole.
@@ -108,6 +113,7 @@ pub fn collect(source: &dyn Source) -> HostFacts {
         vfio: vfio::collect(source, &kernel, &pci),
         usb: usb::collect(source, &pci),
         scsi: scsi::collect(source, &pci),
+        input: input::collect(source),
         kernel,
         kernel_log,
         cpu,
@@ -171,6 +177,7 @@ pub fn capture(source: &dyn Source) -> (HostFacts, Bundle) {
     let mut bundle = recorder.into_bundle();
     pci::abridge_names(&mut bundle, &facts.pci);
     kernel::abridge(&mut bundle, &facts.kernel);
+    input::abridge(&mut bundle);
     (facts, bundle)
 }
 

@@ -7,6 +7,7 @@
 //! when the time comes; `apply` asks the guard about it then, because only then has it a group.
 
 mod access;
+mod costs;
 mod huge_pages;
 mod modules;
 mod processors;
@@ -46,6 +47,8 @@ pub struct Plan {
     pub consented: Vec<Objection>,
     /// What will not be as the user may expect.
     pub warnings: Vec<String>,
+    /// What the host loses by it, each in one sentence.
+    pub costs: Vec<String>,
     /// What takes effect with the next boot only.
     pub needs_reboot: Vec<String>,
 }
@@ -351,6 +354,8 @@ struct Planner<'a> {
     facts: &'a HostFacts,
     consents: &'a Consents,
     taken: BTreeSet<PciAddress>,
+    /// NUMA nodes of the huge pages that are asked for.
+    nodes: BTreeSet<u32>,
     plan: Plan,
     objections: Vec<Objection>,
 }
@@ -363,9 +368,12 @@ impl<'a> Planner<'a> {
             groups: Vec::new(),
             consented: Vec::new(),
             warnings: Vec::new(),
+            costs: Vec::new(),
             needs_reboot: Vec::new(),
         };
-        let mut planner = Self { facts, consents, taken: wanted.taken(facts), plan, objections: Vec::new() };
+        let taken = wanted.taken(facts);
+        let nodes = wanted.goal.hugepages.iter().filter_map(|goal| goal.node).collect();
+        let mut planner = Self { facts, consents, taken, nodes, plan, objections: Vec::new() };
         planner.huge_pages(&wanted.goal.hugepages)?;
         planner.modules(&wanted.goal.modules)?;
         planner.isolate(wanted.goal.isolate_cpus.as_ref())?;
@@ -570,6 +578,10 @@ impl<'a> Planner<'a> {
         }
         let guard = self.guard();
         let found = if passes { guard.against_passing(device) } else { guard.against_taking(device) };
+        if passes {
+            let warnings = guard.warnings(device, &self.nodes);
+            self.plan.warnings.extend(warnings.iter().map(ToString::to_string));
+        }
         self.objections.extend(found);
         self.push(Action::BindDriver(BindDriver { function: address, vf, driver }), Some(device));
         Ok(())
@@ -621,6 +633,7 @@ impl<'a> Planner<'a> {
             return Err(PlanError::Refused(standing));
         }
         self.plan.consented = consented;
+        self.plan.costs = costs::of(self.facts, &self.plan.steps);
         Ok(self.plan)
     }
 }

@@ -152,6 +152,7 @@ fn use_in_words(block_use: &BlockUse) -> String {
     match block_use {
         BlockUse::Mounted { device, at } => format!("{at} ({device})"),
         BlockUse::Swap { device } => format!("swap ({device})"),
+        BlockUse::Resume { device } => format!("what the host hibernates to ({device})"),
         BlockUse::Held { device, by } => format!("{by} (on {device})"),
         BlockUse::Member { device, of } => format!("{of} (on {device})"),
         BlockUse::Open { device, process } => format!("{device} is open in {}", process_in_words(process)),

@@ -7,13 +7,6 @@ use crate::host::fact::Fact;
 use crate::host::pci::PciDevice;
 use crate::spec::pci::ClassCode;
 
-/// Vendor IDs of displays that belong to remote management: ASPEED, and Matrox, whose G200 lives on in such chips.
-const BMC_VENDORS: [u16; 2] = [0x1A03, 0x102B];
-/// Intel's Volume Management Device (Linux: drivers/pci/controller/vmd.c, `vmd_ids`).
-const VMD: [u16; 10] = [0x201D, 0x28C0, 0x467F, 0x4C3D, 0x7D0B, 0x9A0B, 0xA77F, 0xAD0B, 0xB06F, 0xB60B];
-const INTEL: u16 = 0x8086;
-const AMD: u16 = 0x1022;
-
 /// `pci-chipset`
 pub(super) fn chipset(_: &HostFacts, function: &PciDevice) -> Outcome {
     let class = match &function.class {
@@ -30,26 +23,14 @@ pub(super) fn chipset(_: &HostFacts, function: &PciDevice) -> Outcome {
                 "ask about the function behind it: `thruway topology` shows which that is",
             ));
     }
-    let (vendor, _) = match ids(function, "whose function it is") {
-        Ok(ids) => ids,
-        Err(outcome) => return outcome,
-    };
-    let is_bmc = function.is_display() && BMC_VENDORS.contains(&vendor);
-    let part = match (class.base, class.sub) {
-        _ if is_bmc => "the display of remote management",
-        (0x06, 0x01) => "the bridge to ISA or LPC: clocks, keyboard, TPM and firmware are behind it",
-        (0x06, _) => "a part of the chipset",
-        (0x07, 0x80) if vendor == INTEL => "the way to the management engine",
-        (0x08, 0x05) => return Outcome::pass("it is a reader of cards").evidence(place, shown),
-        (0x08, 0x06) => "an IOMMU",
-        (0x08, _) => "a part of the chipset",
-        (0x0C, 0x05) => "the SMBus: memory, sensors and fans hang on it",
-        (0x0C, 0x07) => "the way to remote management (IPMI)",
-        (0x10, _) if vendor == AMD => "the processor's own encryption, and its TPM",
-        (0x11 | 0x13, _) if matches!(vendor, AMD | INTEL) => "a part of the processor",
-        _ => {
-            return Outcome::pass("it is no part that the machine runs on").evidence(place, shown);
-        }
+    if let Err(outcome) = ids(function, "whose function it is") {
+        return outcome;
+    }
+    let Some(part) = function.chipset_part() else {
+        let is_reader = (class.base, class.sub) == (0x08, 0x05);
+        let what =
+            if is_reader { "it is a reader of cards" } else { "it is no part that the machine runs on" };
+        return Outcome::pass(what).evidence(place, shown);
     };
     Outcome::warn(format!("it is {part}"))
         .evidence(place, shown)
@@ -73,22 +54,19 @@ pub(super) fn controller(facts: &HostFacts, function: &PciDevice) -> Outcome {
         unread => return Outcome::unread(unread, "whether it is a controller"),
     };
     match (class.base, class.sub) {
-        (0x01, 0x04) if is_vmd(function) => Outcome::warn("all drives behind this VMD go along")
-            .evidence(attribute(function, "device"), "Intel Volume Management Device")
-            .cause("it stands for all drives of its slots, in a PCI domain of its own")
-            .remedy(Remedy::advice(
-                "switch VMD off in the firmware setup; each drive is then a function of its own",
-            )),
+        (0x01, 0x04) if function.is_volume_management() => {
+            Outcome::warn("all drives behind this VMD go along")
+                .evidence(attribute(function, "device"), "Intel Volume Management Device")
+                .cause("it stands for all drives of its slots, in a PCI domain of its own")
+                .remedy(Remedy::advice(
+                    "switch VMD off in the firmware setup; each drive is then a function of its own",
+                ))
+        }
         (0x01, 0x08) => Outcome::not_applicable("it is a drive, and not a controller of drives"),
         (0x01, _) => drives(function),
         (0x0C, 0x03) => usb(facts, function),
         _ => Outcome::not_applicable("it is no controller of drives or USB devices"),
     }
-}
-
-fn is_vmd(function: &PciDevice) -> bool {
-    function.vendor_id == Fact::Known(INTEL)
-        && function.device_id.known().is_some_and(|device| VMD.contains(device))
 }
 
 fn drives(function: &PciDevice) -> Outcome {

@@ -8,6 +8,7 @@ mod bars;
 pub mod config;
 mod framebuffer;
 pub mod hierarchy;
+mod kinds;
 mod names;
 pub mod ports;
 mod resets;

@@ -64,6 +64,11 @@ pub enum BlockUse {
         /// The block device.
         device: String,
     },
+    /// A hibernated host would wake up from it.
+    Resume {
+        /// The block device.
+        device: String,
+    },
     /// Another block device is built on it (device mapper, MD, bcache, multipath).
     Held {
         /// The block device.
@@ -154,6 +159,8 @@ struct BlockHost<'a> {
     mounts: Fact<BTreeMap<String, BTreeSet<String>>>,
     /// Names below `/dev/` of active swap devices.
     swaps: Fact<BTreeSet<String>>,
+    /// Device number that the host hibernates to.
+    resume: Option<String>,
     /// Members of mounted btrfs file systems.
     btrfs: BTreeMap<String, String>,
     /// What `/etc/fstab` names, and where it is mounted.
@@ -168,6 +175,7 @@ impl<'a> BlockHost<'a> {
             links,
             mounts: mounts(source),
             swaps: swaps(source),
+            resume: resume(source),
             btrfs: btrfs(source),
             fstab: fstab(source),
         }
@@ -237,6 +245,9 @@ impl<'a> BlockHost<'a> {
         }
         if self.swaps.known().is_some_and(|swaps| keys().any(|key| swaps.contains(key))) {
             uses.insert(BlockUse::Swap { device: named() });
+        }
+        if self.resume.is_some() && self.resume.as_ref() == number.known() {
+            uses.insert(BlockUse::Resume { device: named() });
         }
         if let Some(of) = self.btrfs.get(device) {
             uses.insert(BlockUse::Member { device: named(), of: of.clone() });
@@ -371,6 +382,13 @@ fn swaps(source: &dyn Source) -> Fact<BTreeSet<String>> {
             .map(unescape)
             .collect()
     })
+}
+
+/// Device number of the block device that the host hibernates to (Linux: Documentation/ABI/testing/sysfs-power,
+/// `/sys/power/resume`), which is `0:0` where it does not.
+fn resume(source: &dyn Source) -> Option<String> {
+    let text = source.text("/sys/power/resume");
+    text.known().map(|number| number.trim().to_owned()).filter(|number| !number.is_empty() && number != "0:0")
 }
 
 /// Block devices that belong to a btrfs file system which the kernel has open, with its identity.

@@ -27,12 +27,19 @@ pub struct Interface {
     pub up: Fact<bool>,
     /// Operational state: `up`, `down`, `dormant`, ...
     pub state: Fact<String>,
+    /// Speed of its link in Mbit/s; absent where the link is down or the driver does not say.
+    #[serde(skip_serializing_if = "is_absent")]
+    pub speed_mbps: Fact<u32>,
     /// Interfaces above it, nearest first: bonds, bridges, VLANs.
     pub uppers: Vec<String>,
     /// Whether a default route leads over it or over one of its uppers.
     pub default_route: Fact<bool>,
     /// Whether any route leads over it or over one of its uppers.
     pub routes: Fact<bool>,
+}
+
+fn is_absent<T>(fact: &Fact<T>) -> bool {
+    matches!(fact, Fact::NotPresent)
 }
 
 /// Interfaces by the function that each belongs to.
@@ -57,6 +64,11 @@ fn owner_of(source: &dyn Source, name: &str) -> Option<PciAddress> {
 fn interface(source: &dyn Source, name: &str, routes: &Fact<Routes>) -> Interface {
     let (flags, state) = (format!("{CLASS}/{name}/flags"), format!("{CLASS}/{name}/operstate"));
     let uppers = uppers(source, name);
+    let state = parse::required(source.text(&state), &state);
+    let speed_mbps = match &state {
+        Fact::Known(state) if state == "up" => speed(source, name),
+        _ => Fact::NotPresent,
+    };
     let over = |interfaces: &dyn Fn(&Routes) -> &BTreeSet<String>| {
         routes.as_ref().map(|routes| {
             let interfaces = interfaces(routes);
@@ -66,11 +78,19 @@ fn interface(source: &dyn Source, name: &str, routes: &Fact<Routes>) -> Interfac
     Interface {
         name: name.to_owned(),
         up: parse::required(parse::number::<u32>(source, &flags, 16), &flags).map(|flags| flags & 1 != 0),
-        state: parse::required(source.text(&state), &state),
+        state,
+        speed_mbps,
         default_route: over(&|routes| &routes.default),
         routes: over(&|routes| &routes.any),
         uppers,
     }
+}
+
+/// A driver that does not say answers with an error, or with -1 (Linux: net/core/net-sysfs.c, `speed_show`).
+fn speed(source: &dyn Source, name: &str) -> Fact<u32> {
+    let text = source.text(&format!("{CLASS}/{name}/speed"));
+    let speed = text.known().and_then(|text| text.trim().parse().ok()).filter(|speed| *speed > 0);
+    speed.map_or(Fact::NotPresent, Fact::Known)
 }
 
 /// Everything above interface `name`, nearest first; each once, however the links are laid.

@@ -49,6 +49,20 @@ fn a_quiet_host_uses_nothing_and_says_so() {
 }
 
 #[test]
+fn the_speed_of_a_link_is_known_while_it_is_up_and_the_driver_says() {
+    let host = host();
+    let leaf = |leaf: &str| format!("/sys/devices/pci0000:00/0000:01:00.0/virtio0/net/eth0/{leaf}");
+    for (state, speed, expected) in [
+        ("up", "25000", Fact::Known(25_000)),
+        ("up", "-1", Fact::NotPresent),
+        ("down", "25000", Fact::NotPresent),
+    ] {
+        host.add(&[(&leaf("operstate"), Entry::Text(state)), (&leaf("speed"), Entry::Text(speed))]);
+        assert_eq!(interface(&host).speed_mbps, expected, "{state} {speed}");
+    }
+}
+
+#[test]
 fn a_default_route_of_either_protocol_counts() {
     let host = host();
     host.add(&[(
@@ -91,6 +105,15 @@ fn without_a_route_table_the_default_route_is_unknown() {
     let host = host();
     let facts = collect_host(&host.source_without(&["/proc/net/ipv6_route"]));
     assert!(usage(&facts, "01:00.0").interfaces.known().unwrap()[0].default_route.is_unread());
+}
+
+#[test]
+fn what_the_host_hibernates_to_is_in_use() {
+    let host = host();
+    host.add(&[("/sys/power/resume", Entry::Text("0:0"))]);
+    assert_eq!(uses(&host), Fact::Known(vec![]));
+    host.add(&[("/sys/power/resume", Entry::Text("259:0"))]);
+    assert_eq!(uses(&host), Fact::Known(vec![BlockUse::Resume { device: "nvme0n1".to_owned() }]));
 }
 
 #[test]

@@ -52,6 +52,7 @@ pub fn render(plan: &Plan, width: Option<u16>) -> String {
         &plan.consented.iter().map(evidence).collect::<Vec<_>>(),
         width,
     );
+    list(&mut out, "What it costs this host", Tone::Notice, &plan.costs, width);
     list(&mut out, "With the next boot only", Tone::Notice, &plan.needs_reboot, width);
     list(&mut out, "Mind", Tone::Notice, &plan.warnings, width);
     out
@@ -110,12 +111,13 @@ mod tests {
             already: vec!["x is so".to_owned()],
             groups: Vec::new(),
             consented: Vec::new(),
+            costs: vec!["memory goes".to_owned()],
             needs_reboot: Vec::new(),
             warnings: Vec::new(),
         };
         assert_eq!(
             plain(&render(&plan, None)),
-            "Nothing to do: it is all so already\n\nAlready so\n  x is so\n"
+            "Nothing to do: it is all so already\n\nAlready so\n  x is so\n\nWhat it costs this host\n  memory goes\n"
         );
     }
 
@@ -133,6 +135,7 @@ mod tests {
             already: Vec::new(),
             groups,
             consented: Vec::new(),
+            costs: vec!["memory goes".to_owned()],
             needs_reboot: Vec::new(),
             warnings: Vec::new(),
         };

@@ -1,5 +1,10 @@
 //! Each rule once where it applies and once where it does not.
 
+mod console;
+mod disks;
+mod machine;
+mod warnings;
+
 use super::*;
 use crate::host;
 use crate::setup::control::Control;
@@ -191,33 +196,6 @@ fn more_virtual_functions_than_there_are_is_refused() {
     let kernel = FakeKernel::usual();
     assert_eq!(rules_of_count(&kernel, 7), []);
     assert_eq!(rules_of_count(&kernel, 8), refused(Rule::VfCountMax, NIC.address));
-}
-
-#[test]
-fn displays_sound_usb_and_chipset_need_consent() {
-    for (class, rule) in [
-        (0x03_0000, Rule::Display),
-        (0x0C_0330, Rule::UsbController),
-        (0x06_0100, Rule::Chipset),
-        (0x0C_0500, Rule::Chipset),
-    ] {
-        let kernel = with(of_class(class));
-        assert_eq!(rules(&kernel, &[NVME.address]), consentable(rule, NVME.address), "{class:#x}");
-    }
-    let sound = Function { address: "0000:02:00.1", class: 0x04_0300, group: 9, ..of_class(0) };
-    let kernel = FakeKernel::new(&[of_class(0x03_0000), sound]);
-    assert_eq!(rules(&kernel, &[sound.address]), consentable(Rule::DisplayAudio, sound.address));
-    assert_eq!(rules(&kernel, &[sound.address, NVME.address]), consentable(Rule::Display, NVME.address));
-}
-
-#[test]
-fn the_last_display_of_a_local_session_without_serial_console_is_refused() {
-    let kernel = with(of_class(0x03_0000));
-    kernel.put("/proc/cmdline", "quiet console=tty0");
-    let remote = Consents { remote_session: true, ..Consents::default() };
-
-    assert_eq!(rules(&kernel, &[NVME.address]), refused(Rule::Display, NVME.address));
-    assert_eq!(rules_with(&kernel, &[NVME.address], &remote), consentable(Rule::Display, NVME.address));
 }
 
 #[test]

@@ -55,7 +55,7 @@ impl Planner<'_> {
 }
 
 /// How many pages a pool has, if that can be read; otherwise why there is no such pool.
-fn pages_now(facts: &HostFacts, wanted: &Hugepages) -> Result<Option<u64>, String> {
+pub(super) fn pages_now(facts: &HostFacts, wanted: &Hugepages) -> Result<Option<u64>, String> {
     let asked_for = |total: &Fact<u64>, surplus: &Fact<u64>| {
         Some(total.known()?.saturating_sub(surplus.known().copied().unwrap_or(0)))
     };

@@ -69,6 +69,7 @@ fn block_use(block_use: &BlockUse) -> String {
     match block_use {
         BlockUse::Mounted { device, at } => format!("{device} mounted at {at}"),
         BlockUse::Swap { device } => format!("{device} is swap"),
+        BlockUse::Resume { device } => format!("the host hibernates to {device}"),
         BlockUse::Held { device, by } => format!("{device} part of {by}"),
         BlockUse::Member { device, of } => format!("{device} member of {of}"),
         BlockUse::Open { device, process: by } => format!("{device} open in {}", process(by)),

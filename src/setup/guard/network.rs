@@ -1,0 +1,66 @@
+//! Network interfaces that the host is reached over, or reaches others over.
+
+use super::{Guard, Objection, Rule, consent, refuse, unseen};
+use crate::host::fact::Fact;
+use crate::host::pci::PciDevice;
+use crate::host::usage::Interface;
+
+impl Guard<'_> {
+    pub(super) fn network(&self, device: &PciDevice) -> Vec<Objection> {
+        let interfaces = match &device.usage.interfaces {
+            Fact::Known(interfaces) => interfaces,
+            Fact::NotPresent => return Vec::new(),
+            _ => return vec![unseen(device, "which network interfaces it has")],
+        };
+        interfaces.iter().filter_map(|interface| self.interface(device, interface)).collect()
+    }
+
+    fn interface(&self, device: &PciDevice, interface: &Interface) -> Option<Objection> {
+        let Interface { name, uppers, default_route, routes, .. } = interface;
+        let above = uppers.iter().map(|upper| format!(" below {upper}")).collect::<String>();
+        match (default_route, routes) {
+            (Fact::Known(true), _) if self.is_elsewhere(device, |other| &other.default_route) => {
+                Some(consent(
+                    Rule::DefaultRoute,
+                    device,
+                    format!("a default route of this host leads over {name}{above}"),
+                ))
+            }
+            (Fact::Known(true), _) => Some(refuse(
+                Rule::OnlyDefaultRoute,
+                device,
+                format!("the only default route of this host leads over {name}{above}"),
+                "give the host another way out first",
+            )),
+            (Fact::Known(false), Fact::Known(true)) if self.consents.remote_session => {
+                if self.is_elsewhere(device, |other| &other.routes) {
+                    let evidence =
+                        format!("routes lead over {name}{above}, and this session came over the network");
+                    Some(consent(Rule::SessionPath, device, evidence))
+                } else {
+                    Some(refuse(
+                        Rule::SessionPath,
+                        device,
+                        format!("this session came over the network, and only {name}{above} has routes"),
+                        "do it from a console, or give the host another way in first",
+                    ))
+                }
+            }
+            (Fact::Known(false), Fact::Known(_)) => None,
+            (Fact::Known(false), _) if !self.consents.remote_session => None,
+            _ => Some(unseen(device, &format!("whether routes lead over {name}"))),
+        }
+    }
+
+    /// Whether `what` also holds for an interface of a function that stays.
+    fn is_elsewhere(&self, device: &PciDevice, what: impl Fn(&Interface) -> &Fact<bool>) -> bool {
+        self.facts
+            .pci
+            .functions()
+            .iter()
+            .filter(|other| self.stays(other, device))
+            .filter_map(|other| other.usage.interfaces.known())
+            .flatten()
+            .any(|interface| *what(interface) == Fact::Known(true))
+    }
+}

@@ -250,6 +250,7 @@ t malformed thruway bind 0000:77:00: --yes
 t nobody_to_ask thruway bind 02:00.0
 t not_root setpriv --reuid 65534 --clear-groups thruway bind 02:00.0 --yes
 t no_driver thruway bind 02:00.0 --driver no-such-driver --yes
+t no_systemd thruway bind 02:00.0 --persist --yes
 same before refused
 
 modprobe ext4
@@ -290,6 +291,11 @@ same before freed
     boot.ends("nobody_to_ask", "2", &["--yes"]);
     boot.ends("not_root", "3", &["needs root"]);
     boot.ends("no_driver", "4", &["cannot load kernel module no-such-driver", "everything was taken back"]);
+    boot.ends(
+        "no_systemd",
+        "3",
+        &["systemd is not what starts this system", "boot.d/bind-02-00.0.yaml", "driver_override"],
+    );
     boot.is_as_before("refused");
 
     assert_eq!((boot.said("fs"), boot.said("swap_is")), ("mounted", "on"));

@@ -14,7 +14,7 @@ use crate::sys::system_file::{SystemFile, SystemFileError, SystemTree};
 use crate::sys::tool::{self, ToolError};
 use crate::sys::{self, netlink};
 
-pub use crate::sys::netlink::VfSetting;
+pub use crate::sys::netlink::{InterfaceAddress, VfSetting};
 
 /// Why a write did not do what was asked.
 #[derive(Debug, thiserror::Error)]
@@ -55,6 +55,17 @@ pub enum ControlError {
         interface: String,
         /// What was asked.
         up: bool,
+        /// What the kernel said.
+        #[source]
+        source: io::Error,
+    },
+    /// Addresses of a network interface, or what it is a port of, could not be read or set.
+    #[error("cannot {what} network interface {interface}")]
+    Interface {
+        /// Name of the interface.
+        interface: String,
+        /// What was asked.
+        what: String,
         /// What the kernel said.
         #[source]
         source: io::Error,
@@ -229,6 +240,29 @@ pub trait Control: Send + Sync {
     /// [`ControlError::Link`] or [`ControlError::Pending`].
     fn set_link(&self, interface: &str, up: bool, limit: Duration) -> Result<(), ControlError>;
 
+    /// The lasting addresses of a network interface; none if it is gone.
+    ///
+    /// # Errors
+    /// [`ControlError::Interface`].
+    fn addresses(&self, interface: &str) -> Result<Vec<InterfaceAddress>, ControlError>;
+
+    /// Gives a network interface an address; one that it has already is fine.
+    ///
+    /// # Errors
+    /// [`ControlError::Interface`] or [`ControlError::Pending`].
+    fn add_address(
+        &self,
+        interface: &str,
+        address: &InterfaceAddress,
+        limit: Duration,
+    ) -> Result<(), ControlError>;
+
+    /// Makes a network interface a port of a bridge or a bond.
+    ///
+    /// # Errors
+    /// [`ControlError::Interface`] or [`ControlError::Pending`].
+    fn set_controller(&self, interface: &str, controller: &str, limit: Duration) -> Result<(), ControlError>;
+
     /// Sets one setting of virtual function `index`, where `interface` is that of its physical function.
     ///
     /// # Errors
@@ -358,6 +392,30 @@ impl Control for LiveControl {
         })
     }
 
+    fn addresses(&self, interface: &str) -> Result<Vec<InterfaceAddress>, ControlError> {
+        match netlink::addresses(interface, NETWORK_LIMIT) {
+            Err(ChildError::Refused(error)) if error.raw_os_error() == Some(libc::ENODEV) => Ok(Vec::new()),
+            other => other.map_err(interface_error(interface, "read the addresses of".to_owned())),
+        }
+    }
+
+    fn add_address(
+        &self,
+        interface: &str,
+        address: &InterfaceAddress,
+        limit: Duration,
+    ) -> Result<(), ControlError> {
+        tracing::debug!(interface, %address, "add address");
+        netlink::add_address(interface, address, limit)
+            .map_err(interface_error(interface, format!("give {address} to")))
+    }
+
+    fn set_controller(&self, interface: &str, controller: &str, limit: Duration) -> Result<(), ControlError> {
+        tracing::debug!(interface, controller, "set controller");
+        netlink::set_controller(interface, controller, limit)
+            .map_err(interface_error(interface, format!("make a port of {controller} of")))
+    }
+
     fn set_vf(
         &self,
         interface: &str,
@@ -473,6 +531,19 @@ fn kernel() -> String {
     nix::sys::utsname::uname()
         .map_or_else(|_| "unknown".to_owned(), |name| name.release().to_string_lossy().into_owned())
 }
+
+fn interface_error(interface: &str, what: String) -> impl FnOnce(ChildError) -> ControlError {
+    let interface = interface.to_owned();
+    move |error| match error {
+        ChildError::Stuck { limit, pid } => {
+            ControlError::Pending { path: format!("network interface {interface}"), value: what, limit, pid }
+        }
+        other => ControlError::Interface { interface, what, source: cause(other) },
+    }
+}
+
+/// How long the kernel may take to tell addresses.
+const NETWORK_LIMIT: Duration = Duration::from_secs(10);
 
 fn write_error(path: &str, value: &str, error: ChildError) -> ControlError {
     let (path, value) = (path.to_owned(), value.to_owned());

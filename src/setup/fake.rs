@@ -26,7 +26,7 @@ use std::time::Duration;
 use crate::host::fact::Fact;
 pub(super) use crate::host::source::fake::memory_dir;
 use crate::host::source::{CpuidLeaf, DeviceNode, KvmAnswer, Route, Source, TreeSource, VfLink, VfLinks};
-use crate::setup::control::{Control, ControlError, DirectoryChange, VfSetting};
+use crate::setup::control::{Control, ControlError, DirectoryChange, InterfaceAddress, VfSetting};
 use crate::spec::ethernet::MacAddress;
 use crate::spec::pci::PciAddress;
 use crate::sys::system_file::{SystemFile, SystemFileError, SystemTree};
@@ -376,6 +376,7 @@ impl FakeKernel {
         if let Ok(names) = fs::read_dir(self.at(&format!("{directory}/net"))) {
             for name in names {
                 let name = name.unwrap().file_name().into_string().unwrap();
+                self.forget_addresses(&name);
                 let _ = fs::remove_file(self.at(&format!("/sys/class/net/{name}")));
             }
             fs::remove_dir_all(self.at(&format!("{directory}/net"))).unwrap();
@@ -637,6 +638,38 @@ impl Control for FakeKernel {
             up,
             source,
         })
+    }
+
+    fn addresses(&self, interface: &str) -> Result<Vec<InterfaceAddress>, ControlError> {
+        Ok(self.addresses_of(interface))
+    }
+
+    fn add_address(
+        &self,
+        interface: &str,
+        address: &InterfaceAddress,
+        _limit: Duration,
+    ) -> Result<(), ControlError> {
+        let what = format!("give {address} to");
+        self.attempt(
+            &format!("{what} {interface}"),
+            || self.give(interface, address),
+            |source| ControlError::Interface { interface: interface.to_owned(), what: what.clone(), source },
+        )
+    }
+
+    fn set_controller(
+        &self,
+        interface: &str,
+        controller: &str,
+        _limit: Duration,
+    ) -> Result<(), ControlError> {
+        let what = format!("make a port of {controller} of");
+        self.attempt(
+            &format!("{what} {interface}"),
+            || self.attach(interface, controller),
+            |source| ControlError::Interface { interface: interface.to_owned(), what: what.clone(), source },
+        )
     }
 
     fn set_vf(

@@ -93,6 +93,19 @@ fn with_entries() -> FakeKernel {
     kernel
 }
 
+/// The card is up, a port of a bridge, and has addresses.
+fn with_nic_attached() -> FakeKernel {
+    let kernel = with_nic_up();
+    for text in [
+        r#"{"ip": "192.0.2.7", "prefix_len": 24, "broadcast": "192.0.2.255"}"#,
+        r#"{"ip": "2001:db8::7", "prefix_len": 64}"#,
+    ] {
+        kernel.give("eth0", &serde_json::from_str(text).unwrap()).unwrap();
+    }
+    kernel.attach("eth0", "br0").unwrap();
+    kernel
+}
+
 const TWO_VFS: &str = "sriov: [{pf: {address: '01:00.0'}, count: 2}]\ndevices: [{select: {vf: {pf: {address: '01:00.0'}, index: 0}}}]";
 
 /// A host in some state and what is to be done to it.
@@ -261,6 +274,9 @@ devices: [
             kernel,
             "{sriov: [{pf: {address: '01:00.0'}, count: 1}], kernel_arguments: [iommu=pt, a.b=1]}",
         )
+    }),
+    ("bind a NIC with addresses that is a port of a bridge", with_nic_attached, |kernel| {
+        planned(kernel, "devices: [{select: {address: '01:00.0'}}]")
     }),
     ("bind VFs that exist", with_vfs, |kernel| {
         planned(

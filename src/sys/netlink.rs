@@ -5,6 +5,7 @@
 //!
 //! Spec: Linux man-pages, rtnetlink(7), netlink(7); Linux: include/uapi/linux/if_link.h, `IFLA_VFINFO_LIST`.
 
+mod address;
 mod dump;
 
 use std::fmt;
@@ -23,6 +24,7 @@ use netlink_sys::{Socket, SocketAddr, protocols::NETLINK_ROUTE};
 use super::child::{self, ChildError, Job};
 use crate::spec::ethernet::MacAddress;
 
+pub use address::{InterfaceAddress, add_address, addresses, set_controller};
 pub use dump::{DumpedLink, DumpedRoute, DumpedVf, links, routes};
 pub use netlink_packet_route::link::VfLinkState;
 
@@ -33,7 +35,7 @@ const SEQUENCE: u32 = 1;
 /// # Errors
 /// [`ChildError`]; `NotFound` or `ENODEV` when there is no such interface, `PermissionDenied` without CAP_NET_ADMIN.
 pub fn set_link(name: &str, up: bool, limit: Duration) -> Result<(), ChildError> {
-    exchange(up_or_down(index_of(name)?, up), limit)
+    exchange_link(up_or_down(index_of(name)?, up), limit)
 }
 
 /// One setting of a virtual function, as the driver of its physical function keeps it.
@@ -108,16 +110,20 @@ impl fmt::Display for VfSetting {
 /// As [`set_link`]; `EOPNOTSUPP` when the driver has no such setting, `EINVAL` when there is no such function or the
 /// driver does not take the value.
 pub fn set_vf(name: &str, vf: u16, setting: VfSetting, limit: Duration) -> Result<(), ChildError> {
-    exchange(vf_setting(index_of(name)?, vf.into(), setting), limit)
+    exchange_link(vf_setting(index_of(name)?, vf.into(), setting), limit)
 }
 
 fn index_of(name: &str) -> io::Result<u32> {
     Ok(nix::net::if_::if_nametoindex(name)?)
 }
 
-/// Asks for `link` and waits for the answer.
-fn exchange(link: LinkMessage, limit: Duration) -> Result<(), ChildError> {
-    let request = request(link);
+fn exchange_link(link: LinkMessage, limit: Duration) -> Result<(), ChildError> {
+    exchange(RouteNetlinkMessage::SetLink(link), 0, limit)
+}
+
+/// Asks for `message`, with further `flags`, and waits for the answer.
+fn exchange(message: RouteNetlinkMessage, flags: u16, limit: Duration) -> Result<(), ChildError> {
+    let request = request(message, flags);
     let mut socket = Socket::new(NETLINK_ROUTE)?;
     socket.bind_auto()?;
     socket.connect(&SocketAddr::new(0, 0))?;
@@ -148,9 +154,9 @@ fn vf_setting(index: u32, vf: u32, setting: VfSetting) -> LinkMessage {
     link
 }
 
-fn request(link: LinkMessage) -> Vec<u8> {
-    let mut message = NetlinkMessage::from(RouteNetlinkMessage::SetLink(link));
-    message.header.flags = NLM_F_REQUEST | NLM_F_ACK;
+fn request(message: RouteNetlinkMessage, flags: u16) -> Vec<u8> {
+    let mut message = NetlinkMessage::from(message);
+    message.header.flags = NLM_F_REQUEST | NLM_F_ACK | flags;
     message.header.sequence_number = SEQUENCE;
     message.finalize();
     let mut bytes = vec![0; message.buffer_len()];
@@ -177,7 +183,11 @@ mod tests {
 
     /// What the kernel reads of `link`.
     fn sent(link: LinkMessage) -> LinkMessage {
-        let message = NetlinkMessage::<RouteNetlinkMessage>::deserialize(&request(link)).unwrap();
+        let message = NetlinkMessage::<RouteNetlinkMessage>::deserialize(&request(
+            RouteNetlinkMessage::SetLink(link),
+            0,
+        ))
+        .unwrap();
         let NetlinkPayload::InnerMessage(RouteNetlinkMessage::SetLink(link)) = message.payload else {
             panic!("{:?}", message.payload)
         };

@@ -8,6 +8,7 @@
 
 use serde::{Deserialize, Serialize};
 
+use super::attached::Attached;
 use super::{
     Act, ActionError, BETWEEN_TRIES, BIND_LIMIT, Footprint, Standing, TRIES, device_path, optional, present,
     required, set_link, vf_count,
@@ -52,6 +53,9 @@ pub struct FunctionState {
     pub(super) driver_override: Option<String>,
     /// Network interfaces that are up.
     links_up: Vec<String>,
+    /// Those that have addresses or are ports of a bridge or a bond.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    attached: Vec<Attached>,
     /// The physical function, of a virtual one.
     physical_function: Option<PciAddress>,
 }
@@ -61,8 +65,9 @@ impl FunctionState {
     pub(super) fn observe(control: &dyn Control, function: PciAddress) -> Result<Self, ActionError> {
         present(control, function)?;
         let net = format!("{}/net", device_path(function));
-        let mut links_up = Vec::new();
+        let (mut links_up, mut attached) = (Vec::new(), Vec::new());
         for name in optional(&net, control.source().list(&net))?.unwrap_or_default() {
+            attached.extend(Attached::observe(control, &name)?);
             if set_link::is_up(control, function, &name)? {
                 links_up.push(name);
             }
@@ -75,6 +80,7 @@ impl FunctionState {
             driver: driver(control, function)?,
             driver_override: driver_override(control, function)?,
             links_up,
+            attached,
         })
     }
 
@@ -83,6 +89,7 @@ impl FunctionState {
         self.ids == prior.ids
             && self.is_bound_like(prior)
             && prior.links_up.iter().all(|name| self.links_up.contains(name))
+            && prior.attached.iter().all(|wanted| self.attached.iter().any(|now| now.has(wanted)))
     }
 
     fn is_bound_like(&self, other: &Self) -> bool {
@@ -98,33 +105,37 @@ impl FunctionState {
                 set_override(control, function, self.driver_override.as_deref())?;
             }
         }
-        self.links_up.iter().try_for_each(|name| self.link_up_again(control, function, name))
-    }
-
-    /// Brings an interface up that was up; it appears some time after the driver, and udev may give it a name later still.
-    fn link_up_again(
-        &self,
-        control: &dyn Control,
-        function: PciAddress,
-        name: &str,
-    ) -> Result<(), ActionError> {
-        let net = format!("{}/net", device_path(function));
-        for _ in 0..TRIES {
-            let names = optional(&net, control.source().list(&net))?.unwrap_or_default();
-            if names.iter().any(|found| found == name) {
-                return match set_link::is_up(control, function, name)? {
-                    true => Ok(()),
-                    false => Ok(control.set_link(name, true, BIND_LIMIT)?),
-                };
-            }
-            control.pause(BETWEEN_TRIES);
+        // Ports of a bond are attached while they are down (Linux: Documentation/networking/bonding.rst).
+        for attached in &self.attached {
+            await_interface(control, function, &attached.interface)?;
+            attached.restore_controller(control)?;
         }
-        Err(ActionError::NotReached {
-            subject: format!("network interface {name} of {function}"),
-            expected: "it to appear again with its driver".to_owned(),
-            found: "no interface of this name".to_owned(),
-        })
+        for name in &self.links_up {
+            await_interface(control, function, name)?;
+            if !set_link::is_up(control, function, name)? {
+                control.set_link(name, true, BIND_LIMIT)?;
+            }
+        }
+        // Addresses of IPv6 go when a link goes down.
+        self.attached.iter().try_for_each(|attached| attached.restore_addresses(control))
     }
+}
+
+/// Waits for an interface; it appears some time after the driver, and udev may give it a name later still.
+fn await_interface(control: &dyn Control, function: PciAddress, name: &str) -> Result<(), ActionError> {
+    let net = format!("{}/net", device_path(function));
+    for _ in 0..TRIES {
+        let names = optional(&net, control.source().list(&net))?.unwrap_or_default();
+        if names.iter().any(|found| found == name) {
+            return Ok(());
+        }
+        control.pause(BETWEEN_TRIES);
+    }
+    Err(ActionError::NotReached {
+        subject: format!("network interface {name} of {function}"),
+        expected: "it to appear again with its driver".to_owned(),
+        found: "no interface of this name".to_owned(),
+    })
 }
 
 fn id(control: &dyn Control, function: PciAddress, attribute: &str) -> Result<u16, ActionError> {

@@ -4,6 +4,7 @@
 //! and that is what the journal keeps: a change can be carried out, judged against what is there now, and taken back.
 //! Each action obeys one law: state → apply → undo → same state, with a fault at any write in between.
 
+mod attached;
 pub mod bind_driver;
 pub mod governor;
 pub mod hugepages;

@@ -6,11 +6,43 @@ use std::io;
 
 use super::{DEVICES, FakeKernel, VF_LINKS, errno};
 use crate::host::source::{Source, VfLink, VfLinks};
-use crate::setup::control::VfSetting;
+use crate::setup::control::{InterfaceAddress, VfSetting};
 use crate::spec::ethernet::MacAddress;
 use crate::spec::pci::PciAddress;
 
+/// Addresses of interfaces, as no file of a real host tells them.
+const ADDRESSES: &str = "addresses";
+
 impl FakeKernel {
+    pub(in crate::setup) fn addresses_of(&self, interface: &str) -> Vec<InterfaceAddress> {
+        let text = self.text(&format!("{ADDRESSES}/{interface}"));
+        text.map_or_else(Vec::new, |text| serde_json::from_str(&text).unwrap())
+    }
+
+    pub(in crate::setup) fn give(&self, interface: &str, address: &InterfaceAddress) -> io::Result<()> {
+        if !self.at(&format!("/sys/class/net/{interface}/flags")).exists() {
+            return Err(errno(libc::ENODEV));
+        }
+        let mut all = self.addresses_of(interface);
+        all.push(address.clone());
+        self.put(&format!("{ADDRESSES}/{interface}"), &serde_json::to_string(&all).unwrap());
+        Ok(())
+    }
+
+    /// The interface is gone, and its addresses with it.
+    pub(super) fn forget_addresses(&self, interface: &str) {
+        let _ = fs::remove_file(self.at(&format!("{ADDRESSES}/{interface}")));
+    }
+
+    pub(in crate::setup) fn attach(&self, interface: &str, controller: &str) -> io::Result<()> {
+        let directory = format!("/sys/class/net/{interface}");
+        if !self.at(&format!("{directory}/flags")).exists() {
+            return Err(errno(libc::ENODEV));
+        }
+        self.link(&format!("{directory}/master"), &format!("../{controller}"));
+        Ok(())
+    }
+
     /// The interface that keeps the settings of a virtual function, and the function's index.
     pub(super) fn kept_by(&self, vf: PciAddress) -> Option<(String, u16)> {
         let pf: PciAddress = self.name_of_link(&format!("{DEVICES}/{vf}/physfn"))?.parse().unwrap();

@@ -91,7 +91,10 @@ pub fn routes(limit: Duration) -> Result<Vec<DumpedRoute>, ChildError> {
 }
 
 /// Sends `request` as a dump and receives all of its answer.
-fn dump(request: RouteNetlinkMessage, limit: Duration) -> Result<Vec<RouteNetlinkMessage>, ChildError> {
+pub(super) fn dump(
+    request: RouteNetlinkMessage,
+    limit: Duration,
+) -> Result<Vec<RouteNetlinkMessage>, ChildError> {
     let deadline = Instant::now() + limit;
     let mut message = NetlinkMessage::from(request);
     message.header.flags = NLM_F_REQUEST | NLM_F_DUMP;

@@ -126,8 +126,13 @@ impl Lab {
         // Each NUMA node that a test adds names a processor of its own.
         let nodes = options.qemu_arguments.iter().filter(|argument| argument.starts_with("node,")).count();
         hardware.cpu.count = u32::try_from(nodes).unwrap().max(1);
-        let _room = self.room(&hardware);
-        let host = EmulatedHost::prepare(&hardware, &self.assets, self.options(options)).unwrap();
+        self.run_on(&hardware, options, script)
+    }
+
+    /// Like [`Self::run_with`], with as many processors as `hardware` says.
+    pub(crate) fn run_on(&self, hardware: &Hardware, options: Options, script: &str) -> Run {
+        let _room = self.room(hardware);
+        let host = EmulatedHost::prepare(hardware, &self.assets, self.options(options)).unwrap();
         Run { outcome: host.run(script).unwrap() }
     }
 

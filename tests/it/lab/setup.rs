@@ -3,6 +3,7 @@
 //! The scripts run many commands in one boot and print `NAME STATUS` for each; what each printed comes back in files.
 //! [`PRELUDE`]'s `state` writes down everything of every function that setup may touch.
 
+mod attached;
 mod goals;
 mod killed;
 mod processors;
@@ -10,7 +11,7 @@ mod together;
 
 use std::time::Duration;
 
-use thruway::rehearse::Options;
+use thruway::rehearse::{Hardware, Options};
 
 use super::{Lab, Run};
 
@@ -46,13 +47,24 @@ impl Boot {
     }
 
     fn with(lab: &Lab, hardware: &str, qemu_arguments: &[&str], script: &str) -> Self {
-        // Ten applies and undos in one boot, on machines where other tests may run beside it.
-        let options = Options {
-            limit: Some(Duration::from_secs(600)),
-            qemu_arguments: qemu_arguments.iter().map(|&argument| argument.to_owned()).collect(),
-            ..Options::default()
-        };
-        let run = lab.run_with(hardware, options, &format!("{PRELUDE}{script}"));
+        let qemu_arguments = qemu_arguments.iter().map(|&argument| argument.to_owned()).collect();
+        let options = Options { qemu_arguments, ..Self::options() };
+        Self::after(lab.run_with(hardware, options, &format!("{PRELUDE}{script}")))
+    }
+
+    /// One with two processors.
+    fn of_two_processors(lab: &Lab, hardware: &str, script: &str) -> Self {
+        let mut hardware = Hardware::load(hardware).unwrap();
+        hardware.cpu.count = 2;
+        Self::after(lab.run_on(&hardware, Self::options(), &format!("{PRELUDE}{script}")))
+    }
+
+    /// Ten applies and undos in one boot, on machines where other tests may run beside it.
+    fn options() -> Options {
+        Options { limit: Some(Duration::from_secs(600)), ..Options::default() }
+    }
+
+    fn after(run: Run) -> Self {
         run.succeeded();
         let stdout = run.stdout();
         Self { run, stdout }

@@ -57,7 +57,7 @@ watched >"$LAB_OUT/taken"
 goal conflict 'isolate_cpus: 1'
 like taken conflict_undone
 "#;
-    let boot = Boot::of(lab, "vtd-igb", &format!("{GOALS}{script}"));
+    let boot = Boot::of_two_processors(lab, "vtd-igb", &format!("{GOALS}{script}"));
 
     boot.ends("apart", "0", &[]);
     assert_eq!((boot.said("isolated"), boot.said("outside"), boot.said("inside")), ("1 isolated", "0", "1"));
@@ -181,7 +181,7 @@ like interrupts undone
 goal all 'irq_affinity: {away_from: 0-1}'
 goal governor 'governor: performance'
 "#;
-    let boot = Boot::of(lab, "vtd-igb", &format!("{GOALS}{script}"));
+    let boot = Boot::of_two_processors(lab, "vtd-igb", &format!("{GOALS}{script}"));
 
     boot.ends("away", "0", &[]);
     assert_eq!(boot.said("default"), "1");

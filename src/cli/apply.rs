@@ -14,6 +14,11 @@ Examples:
   thruway apply my.yaml --dry-run    as thruway plan
   thruway apply my.yaml --persist    now and at every boot
 
+With --persist, a unit (thruway-boot-NAME.service) makes it so again at every boot, before the network comes up; a udev rule
+keeps devices from their drivers until then; and host.kernel_arguments and host.memlock take effect, the first by whatever
+boot loader there is. thruway plan --persist lists the files. thruway.skip=1 on the kernel's command line switches them off
+for one boot. If the host went down before thruway confirm, the next boot takes all of it back.
+
 Every change is written down before it is made. If one fails, all are taken back: exit code 4, or 5 with a list if
 something is left. thruway undo puts back what was so before; of what was persisted, at any later boot, too.")]
 pub(crate) struct Args {

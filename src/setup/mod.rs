@@ -5,7 +5,9 @@
 //! journal with the host. All writing goes through [`control::Control`]; reading and writing are different types, so the
 //! inspector cannot write. To add something that setup can do: a file in [`action`], its line there and in [`plan`].
 //!
-//! What outlives an undo: kernel modules that a binding loaded, or that came with one, stay, and the journal keeps the record until the next boot.
+//! What a boot ends, [`persist`] makes so again: by files, written by steps of the same plan and undone at any boot.
+//!
+//! What outlives an undo: modules that binding loaded stay, and the journal keeps the record of the last transactions.
 
 pub mod account;
 pub mod action;

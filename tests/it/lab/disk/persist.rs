@@ -154,3 +154,25 @@ fn with_systemd_boot_an_undo_at_a_later_boot_gives_everything_back_at_once() {
     assert_eq!((second.said("left").as_str(), second.said("disk").as_str()), ("\"transactions\":[]", "0"));
     left_nothing(&first, last.succeeded());
 }
+
+#[test]
+fn what_nobody_confirmed_before_the_host_went_down_is_taken_back_by_the_next_boot() {
+    let Some(lab) = Lab::open() else { return };
+    let Some(mut host) = DiskHost::open(lab, Loader::SystemdBoot) else { return };
+    let command = "thruway vf create 01:00.0 --count 2 --persist --confirm-within 30min --yes";
+
+    let first = host.boot(&format!(
+        "{SURVEY}\n{command} >\"$LAB_OUT/create\" 2>&1; echo \"created $?\"\n\
+         systemctl is-enabled thruway-boot-vf-0000-01-00.0.service\n"
+    ));
+    let second = host.boot(&format!(
+        "systemctl show -p Result -p ActiveState --value thruway-boot-vf-0000-01-00.0.service | tr '\\n' ' '\n\
+         journalctl --no-pager -b -u thruway-boot-vf-0000-01-00.0.service\n{SURVEY}"
+    ));
+
+    first.succeeded();
+    assert_eq!(first.said("created"), "0", "{}", first.file("create"));
+    assert!(first.stdout().contains("enabled"), "{}", first.stdout());
+    assert!(second.succeeded().stdout().contains("was not confirmed"), "{}", second.stdout());
+    left_nothing(&first, &second);
+}

@@ -306,7 +306,7 @@ same before freed
     boot.ends(
         "no_systemd",
         "3",
-        &["systemd is not what starts this system", "boot.d/bind-02-00.0.yaml", "driver_override"],
+        &["systemd is not what starts this system", "boot.d/bind-0000-02-00.0.yaml", "driver_override"],
     );
     boot.is_as_before("refused");
 

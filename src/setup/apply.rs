@@ -184,7 +184,8 @@ impl Executor<'_> {
                 };
                 let device = step.ids.zip(step.action.function());
                 let device = device.map(|(ids, address)| KnownDevice { address, ids });
-                writer.record(&Record::Intent { step: number, change: change.clone(), device })?;
+                let intent = Record::Intent { step: number, change: Box::new(change.clone()), device };
+                writer.record(&intent)?;
                 begun.push(Begun { step: number, change: change.clone(), pending: None });
                 (self.observer)(Event::Begins(&step.text));
                 Ok(())

@@ -65,7 +65,9 @@ mod tests {
             if let Some(confirm_by_boot_s) = confirm_by_boot_s {
                 writer.record(&Record::Awaits { confirm_by_boot_s }).unwrap();
             }
-            writer.record(&Record::Intent { step: 0, change: change.clone(), device: None }).unwrap();
+            writer
+                .record(&Record::Intent { step: 0, change: Box::new(change.clone()), device: None })
+                .unwrap();
         }
         journal.resume(&lock, 3).unwrap().record(&Record::Undone { step: 0 }).unwrap();
 

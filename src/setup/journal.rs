@@ -145,7 +145,7 @@ pub enum Record {
         /// Number of the step, from 0.
         step: u32,
         /// The change.
-        change: Change,
+        change: Box<Change>,
         /// The device that it concerns, if it is one that was known before.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         device: Option<KnownDevice>,
@@ -303,7 +303,7 @@ impl Transaction {
                 serde_json::from_str(text).map_err(|error| foreign(line, error.to_string()))?;
             let (number, state) = match record {
                 Record::Intent { step, change, device } => {
-                    steps.push(RecordedStep { step, change, state: StepState::Begun, device });
+                    steps.push(RecordedStep { step, change: *change, state: StepState::Begun, device });
                     continue;
                 }
                 Record::Awaits { confirm_by_boot_s } => {

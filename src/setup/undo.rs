@@ -253,19 +253,19 @@ pub fn choose(journal: &Journal, boot_id: &str, which: Which) -> Result<Vec<Tran
         return Err(UndoError::NoSuch(id));
     }
     // What a boot made so for the sake of a lasting transaction is a part of it.
-    let is_pair = |one: &Transaction, other: &Transaction| {
-        one.header.restores.as_deref().is_some_and(|path| other.writes(path))
-    };
-    let partners: Vec<u32> = open
+    let pairs: Vec<(u32, u32)> = open
         .iter()
-        .filter(|one| {
-            open.iter().any(|other| {
-                chosen.contains(&other.header.id) && (is_pair(one, other) || is_pair(other, one))
-            })
+        .filter_map(|restored| {
+            let (id, path) = (restored.header.id, restored.header.restores.as_deref()?);
+            let before = open.iter().take_while(|other| other.header.id < id);
+            Some((id, before.filter(|other| other.writes(path)).last()?.header.id))
         })
-        .map(|one| one.header.id)
         .collect();
-    chosen.extend(partners);
+    for (restored, lasting) in pairs {
+        if chosen.contains(&restored) || chosen.contains(&lasting) {
+            chosen.extend([restored, lasting]);
+        }
+    }
     let (mine, rest): (Vec<_>, Vec<_>) = open.into_iter().partition(|one| chosen.contains(&one.header.id));
     for transaction in &mine {
         let id = transaction.header.id;

@@ -418,10 +418,15 @@ fn what_was_persisted_is_undone_at_a_later_boot_with_what_that_boot_made_of_it()
         site.restoring("next", Some("/etc/thruway/boot.d/it.yaml"), |executor| apply(executor, &restored));
 
     let latest = choose(&site.journal(), "next", Which::Latest).unwrap();
+    // Persisted anew in the same boot: what the boot made is still that of the first.
+    let anew = planned_for_good(&site.kernel, "{sriov: [{pf: {address: '01:00.0'}, count: 2}]}");
+    let anew = site.with("next", |executor| apply(executor, &anew));
+    let newest = site.with("next", |executor| executor.undo(Which::Latest, OnDrift::Stop)).unwrap();
     let undone = site.with("next", |executor| executor.undo(Which::Id(lasting), OnDrift::Stop)).unwrap();
 
     let latest: Vec<_> = latest.iter().map(|transaction| transaction.header.id).collect();
     assert_eq!((latest, undone.transactions), (vec![again, lasting], vec![again, lasting]));
+    assert_eq!(newest.transactions, [anew]);
     // Up, as the boot needed it: whoever has used it since keeps it.
     assert_eq!(site.kernel.text("/sys/class/net/eth0/operstate").as_deref(), Some("up"));
     site.kernel.set_link("eth0", false, BIND_LIMIT).unwrap();

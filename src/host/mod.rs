@@ -124,6 +124,15 @@ pub fn collect(source: &dyn Source) -> HostFacts {
     }
 }
 
+/// One PCI function and what uses it, read anew; none if it is not there. What takes the other functions to know is left out:
+/// names, siblings of a bus reset, settings of virtual functions.
+#[must_use]
+pub fn function(source: &dyn Source, address: PciAddress) -> Option<PciDevice> {
+    let mut pci = pci::collect_function(source, address);
+    usage::collect(source, &mut pci);
+    pci.device(address).cloned()
+}
+
 /// PCI functions and what uses them.
 fn functions(source: &dyn Source) -> Pci {
     let mut pci = pci::collect(source);

@@ -310,6 +310,7 @@ fn quietly(work: impl FnOnce()) {
 }
 
 fn each_write(mut check: impl FnMut(&str, &dyn Fn() -> (Site, Plan), usize)) {
+    let mut total = 0;
     for (name, host, plan) in CASES {
         let fresh = || {
             let site = Site::new(host());
@@ -321,10 +322,12 @@ fn each_write(mut check: impl FnMut(&str, &dyn Fn() -> (Site, Plan), usize)) {
         site.apply(&plan).unwrap();
         let writes = site.kernel.writes();
         assert!(writes > 0, "{name}");
+        total += writes;
         for at in 0..writes {
             check(name, &fresh, at);
         }
     }
+    println!("{total} writes in {} cases", CASES.len());
 }
 
 const ERRNOS: [i32; 6] = [libc::EBUSY, libc::ENODEV, libc::EINVAL, libc::EPERM, libc::EIO, libc::ENOENT];

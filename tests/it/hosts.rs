@@ -11,6 +11,7 @@ use std::path::Path;
 use serde_json::Value;
 
 use crate::support::{Run, program, root, run};
+use thruway::host::source::TreeSource;
 
 /// Hosts that were captured.
 pub(crate) const CAPTURED: [&str; 13] = [
@@ -113,4 +114,17 @@ fn bytes(size: &str, content: &str) -> Vec<u8> {
         }
     }
     bytes
+}
+
+#[test]
+fn what_uses_a_function_is_told_alone_as_among_all() {
+    for host in CAPTURED.map(Host::new) {
+        let source = TreeSource::open(host.directory.path()).unwrap();
+        for device in thruway::host::collect(&source).pci.functions() {
+            let alone = thruway::host::function(&source, device.address).unwrap();
+            assert_eq!(alone.usage, device.usage, "{} of {}", device.address, host.name);
+            assert_eq!(alone.driver, device.driver, "{} of {}", device.address, host.name);
+        }
+        assert!(thruway::host::function(&source, "0000:7f:1f.7".parse().unwrap()).is_none(), "{}", host.name);
+    }
 }

@@ -170,6 +170,14 @@ pub(super) fn collect(source: &dyn Source) -> Pci {
     Pci { devices, malformed_addresses }
 }
 
+/// Reads one function; none if it is not there.
+pub(super) fn collect_function(source: &dyn Source, address: PciAddress) -> Pci {
+    let name = address.to_string();
+    let is_there = source.list(&format!("{DEVICES}/{name}")) != Fact::NotPresent;
+    let devices = is_there.then(|| collect_one(source, address, &name)).into_iter().collect();
+    Pci { devices: Fact::Known(devices), malformed_addresses: Vec::new() }
+}
+
 /// The address that a directory is named after: the kernel's own form only.
 fn parse_sysfs_name(name: &str) -> Option<PciAddress> {
     name.parse::<PciAddress>().ok().filter(|address| address.to_string() == *name)

@@ -181,7 +181,7 @@ pub(super) fn detach(control: &dyn Control, function: PciAddress) -> Result<(), 
         return Ok(());
     }
     // Looked at once more right before: an unbind under a running guest waits until that ends.
-    host::collect(control.source()).device(function).map_or(Ok(()), nobody_uses)?;
+    host::function(control.source(), function).as_ref().map_or(Ok(()), nobody_uses)?;
     let path = format!("{}/driver/unbind", device_path(function));
     Ok(control.write(&path, &function.to_string(), BIND_LIMIT)?)
 }

@@ -7,6 +7,7 @@ mod attached;
 mod goals;
 mod killed;
 mod processors;
+mod storage;
 mod together;
 
 use std::time::Duration;

@@ -5,6 +5,12 @@
 
 export LAB=/run/lab LAB_OUT=/run/lab/out HOME=/root TERM=dumb LANG=C.UTF-8
 mkdir -p "$LAB"
+# udev may still be at it: its driver's module, or the device that the driver takes.
+modprobe 9pnet_virtio
+until ls /sys/bus/virtio/drivers/9pnet_virtio | grep -q '^virtio'; do
+    udevadm settle --timeout=5
+    sleep 0.2
+done
 if ! mount -t 9p -o trans=virtio,version=9p2000.L,msize=512000,cache=none lab "$LAB"; then
     echo "lab-agent: the share with the test is not there" >/dev/console
     exit 1

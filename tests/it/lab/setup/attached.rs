@@ -5,6 +5,8 @@ use crate::lab::Lab;
 
 const GIVEN_BACK: &str = r#"
 modprobe -a bridge bonding
+# The emulator announces a router, and a default route over the card is not what this is about.
+for of in all default "$(ls $PF/net)"; do echo 0 >/proc/sys/net/ipv6/conf/$of/accept_ra; done
 NIC=$(ls $PF/net)
 attached() {
     ip -o addr show dev "$NIC" | grep -v ' fe80' | sed "s/^[0-9]*: //; s/ tentative//" | tr -s ' ' | sort

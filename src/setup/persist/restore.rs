@@ -46,7 +46,16 @@ pub fn wait(control: &dyn Control, goal: &PersistedGoal) -> Result<HostFacts, Re
     loop {
         let facts = host::collect(control.source());
         let missing = missing(&facts, goal)?;
-        let Some(what) = missing else { return Ok(facts) };
+        let Some(what) = missing else {
+            // An interface that is there may still get its name from udev, and what is planned goes by names.
+            return match control.run_tool("udevadm", &["settle", "--timeout=60"], PATIENCE * 2) {
+                Ok(_) => Ok(host::collect(control.source())),
+                Err(error) => {
+                    tracing::debug!(%error, "udev is not waited for");
+                    Ok(facts)
+                }
+            };
+        };
         if waited >= PATIENCE {
             return Err(RestoreError::Missing { what });
         }

@@ -78,8 +78,9 @@ fn is_kept(boot: &Boot) {
     assert_eq!(
         [argument, controller, vf0, vf1, count, pages, failed].map(|text| text),
         ["lab.persisted=1", "vfio-pci", "vfio-pci", "igbvf", "2", "8", "."],
-        "{unit}\n{}",
-        boot.stdout()
+        "{unit}\n{}\n{}",
+        boot.stdout(),
+        boot.file("journal")
     );
     assert_ne!(hook, "0");
     assert_eq!(boot.said("claimed"), "0", "the host's driver never had the controller");

@@ -120,7 +120,7 @@ pub(crate) fn file_name(verb: &str, what: &[Selector]) -> String {
         what.iter().fold(verb.to_owned(), |text, selector| format!("{text}-{selector}")).to_lowercase();
     let plain = |c: char| c.is_ascii_alphanumeric() || c == '.';
     let words: Vec<_> = text.split(|c: char| !plain(c)).filter(|word| !word.is_empty()).collect();
-    words.join("-").chars().take(64).collect()
+    words.join("-")
 }
 
 /// Makes a plan from what is so.

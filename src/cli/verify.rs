@@ -8,7 +8,7 @@ use crate::cli::{CliResult, Context, Exit, Failure, source, status};
 use crate::profile::{Purpose, load};
 use crate::report::{style::Tone, table, view};
 use crate::setup::guard::{Consents, Objection};
-use crate::setup::plan::{Plan, PlanError, plan};
+use crate::setup::plan::{PlanError, plan};
 use crate::setup::status::Status;
 
 /// Arguments of `thruway verify`.
@@ -76,9 +76,10 @@ fn profile_holds(profile: &str, format: FormatArgs, context: &Context) -> Result
         Err(PlanError::Refused(objections)) => (None, objections),
         Err(error) => return Err(plan_failure(error)),
     };
-    let holds = plan.as_ref().is_some_and(Plan::is_empty);
-    let steps = plan.iter().flat_map(|plan| &plan.steps);
-    let differences = steps.map(|step| step.text.as_str()).collect();
+    let holds = plan.as_ref().is_some_and(|plan| plan.is_empty() && plan.needs_reboot.is_empty());
+    let steps = plan.iter().flat_map(|plan| &plan.steps).map(|step| &step.text);
+    let of_boot = plan.iter().flat_map(|plan| &plan.needs_reboot);
+    let differences = steps.chain(of_boot).map(String::as_str).collect();
     let found = ProfileDocument { holds, differences, refused: &refused };
     let text = document(format.format, "thruway.verify", 1, &found)?;
     context.print(text.unwrap_or_else(|| {

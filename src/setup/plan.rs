@@ -49,7 +49,7 @@ pub struct Plan {
     pub warnings: Vec<String>,
     /// What the host loses by it, each in one sentence.
     pub costs: Vec<String>,
-    /// What takes effect with the next boot only.
+    /// What is not so, and that only a boot can make so.
     pub needs_reboot: Vec<String>,
 }
 
@@ -146,10 +146,13 @@ pub enum PlanError {
 /// [`PlanError`]. All objections of the guard are reported at once.
 pub fn plan(facts: &HostFacts, goal: &Goal, consents: &Consents) -> Result<Plan, PlanError> {
     let mut plan = plan_for_now(facts, goal, consents)?;
-    if !goal.kernel_arguments.is_empty() {
-        let arguments = goal.kernel_arguments.join(" ");
-        plan.warnings.push(format!("the kernel gets `{arguments}` only with --persist, and at a boot"));
-    }
+    let running = facts.kernel.command_line.known().map_or("", String::as_str);
+    let has = |argument: &&String| running.split_whitespace().any(|word| word == argument.as_str());
+    let (had, lacking): (Vec<_>, Vec<_>) = goal.kernel_arguments.iter().partition(has);
+    plan.already.extend(had.iter().map(|argument| format!("the kernel has {argument}")));
+    plan.needs_reboot.extend(
+        lacking.iter().map(|argument| format!("the kernel gets {argument} by --persist, and at a boot")),
+    );
     if !goal.memlock.is_empty() {
         plan.warnings.push("limits of locked memory are set only with --persist".to_owned());
     }

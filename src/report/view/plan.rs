@@ -11,8 +11,10 @@ use crate::setup::plan::{Plan, Role};
 #[must_use]
 pub fn render(plan: &Plan, width: Option<u16>) -> String {
     let mut out = String::new();
-    if plan.is_empty() {
+    if plan.is_empty() && plan.needs_reboot.is_empty() {
         out.push_str("Nothing to do: it is all so already\n");
+    } else if plan.is_empty() {
+        out.push_str("Nothing to do now\n");
     } else {
         section(&mut out, "To do");
         for (number, step) in (1..).zip(&plan.steps) {
@@ -53,7 +55,7 @@ pub fn render(plan: &Plan, width: Option<u16>) -> String {
         width,
     );
     list(&mut out, "What it costs this host", Tone::Notice, &plan.costs, width);
-    list(&mut out, "With the next boot only", Tone::Notice, &plan.needs_reboot, width);
+    list(&mut out, "Only with a boot", Tone::Notice, &plan.needs_reboot, width);
     list(&mut out, "Mind", Tone::Notice, &plan.warnings, width);
     out
 }

@@ -85,7 +85,8 @@ pub fn steps(
     let Persistence { name, goal, program } = *wanted;
     if !is_name(name) {
         return Err(PlanError::Invalid(format!(
-            "`{}` cannot be persisted under that name; a profile's `name` has up to 64 of a-z, 0-9, - and .",
+            "`{}` cannot be the name of what is persisted: it has up to 64 of a-z, 0-9, - and .; a profile has a `name` of \
+             its own choice",
             name.escape_debug()
         )));
     }

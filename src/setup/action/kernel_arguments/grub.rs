@@ -114,13 +114,22 @@ impl Grub<'_> {
     }
 }
 
-/// The arguments of each entry for Linux, those for recovery included.
+/// The arguments of each of this system's entries for Linux, those for recovery included. Memory tests and other systems are
+/// entries of other parts of the generator, and have arguments of their own.
 fn entries(config: &str) -> impl Iterator<Item = Vec<String>> {
-    config.lines().filter_map(|line| {
+    let mut is_ours = true;
+    config.lines().filter_map(move |line| {
+        if let Some(part) = line.strip_prefix("### BEGIN ") {
+            is_ours = part
+                .trim_end_matches(" ###")
+                .rsplit('/')
+                .next()
+                .is_some_and(|name| name.starts_with("10_linux"));
+        }
         let mut words = words(line).into_iter();
         let is_linux =
             words.next().is_some_and(|word| matches!(word.as_str(), "linux" | "linuxefi" | "linux16"));
-        is_linux.then(|| words.skip(1).collect())
+        (is_ours && is_linux).then(|| words.skip(1).collect())
     })
 }
 

@@ -39,11 +39,16 @@ impl<'a> Places<'a> {
             }
             Loader::Entries { directory } => {
                 let names = required(directory, self.control.source().list(directory))?;
+                let running = words(&self.text("/proc/cmdline")?.unwrap_or_default());
+                let own = root(&running);
                 for name in names.iter().filter(|name| name.ends_with(".conf")) {
                     let path = format!("{directory}/{name}");
-                    // An entry without a kernel of Linux (a memory test, another system) is not ours.
+                    // Without a kernel of Linux (a memory test), or with another root: not an entry of this system.
                     if let Some(text) = self.text(&path)?.filter(|text| is_linux(text)) {
-                        found.insert(path, options(&text));
+                        let words = options(&text);
+                        if root(&words).is_none_or(|root| own.is_none_or(|own| root == own)) {
+                            found.insert(path, words);
+                        }
                     }
                 }
                 self.cmdline(&mut found)?;
@@ -169,8 +174,7 @@ impl<'a> Places<'a> {
         if new == text {
             return Ok(());
         }
-        let root = |text: &str| words(text).into_iter().find(|word| word.starts_with("root="));
-        if root(&text) != root(&new) {
+        if root(&words(&text)) != root(&words(&new)) {
             return Err(unread(path, "it would lose `root=`, and a system without it does not start"));
         }
         self.control.replace_file(path, &SystemFile::Text { text: new, mode, uid, gid })?;
@@ -184,6 +188,11 @@ pub(super) fn unread(path: &str, reason: &str) -> ActionError {
 
 pub(super) fn words(text: &str) -> Vec<String> {
     text.split_whitespace().map(str::to_owned).collect()
+}
+
+/// The word that says where the system is.
+fn root(words: &[String]) -> Option<&str> {
+    words.iter().map(String::as_str).find(|word| word.starts_with("root="))
 }
 
 /// The words that all of `lists` have.

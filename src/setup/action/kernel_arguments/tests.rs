@@ -124,6 +124,27 @@ fn boot_entries_are_edited_by_words_and_new_and_gone_ones_are_understood() {
 }
 
 #[test]
+fn entries_of_other_systems_and_memory_tests_are_not_ours() {
+    let kernel = FakeKernel::usual();
+    kernel.put("/proc/cmdline", "root=UUID=1 quiet");
+    kernel.put(&entry("own"), "linux /vmlinuz\noptions root=UUID=1");
+    kernel.put(&entry("other"), "linux /other/vmlinuz\noptions root=UUID=2");
+    let action = wanted(Loader::Entries { directory: ENTRIES.to_owned() }, &["one=1"]);
+
+    let prior = applied(&action, &kernel);
+
+    assert_eq!(kernel.text(&entry("own")).unwrap(), "linux /vmlinuz\noptions root=UUID=1 one=1");
+    assert_eq!(kernel.text(&entry("other")).unwrap(), "linux /other/vmlinuz\noptions root=UUID=2");
+    reverted(&action, &prior, &kernel);
+
+    let config = "### BEGIN /etc/grub.d/10_linux ###\n\tlinux\t/vmlinuz root=UUID=1 ro one=1\n\
+                  \tlinux\t/vmlinuz root=UUID=1 ro single\n### END /etc/grub.d/10_linux ###\n\
+                  ### BEGIN /etc/grub.d/20_memtest86+ ###\n\tlinux /boot/memtest86+x64.efi\n\
+                  ### BEGIN /etc/grub.d/30_os-prober ###\n\tlinux /vmlinuz root=/dev/sdb1\n";
+    assert_eq!(grub::common_arguments(config), ["root=UUID=1", "ro", "one=1"]);
+}
+
+#[test]
 fn programs_that_keep_arguments_are_asked_and_told() {
     for loader in [Loader::Grubby {}, Loader::RpmOstree {}] {
         let kernel = FakeKernel::usual();

@@ -64,14 +64,7 @@ impl FunctionState {
     /// Reads it.
     pub(super) fn observe(control: &dyn Control, function: PciAddress) -> Result<Self, ActionError> {
         present(control, function)?;
-        let net = format!("{}/net", device_path(function));
-        let (mut links_up, mut attached) = (Vec::new(), Vec::new());
-        for name in optional(&net, control.source().list(&net))?.unwrap_or_default() {
-            attached.extend(Attached::observe(control, &name)?);
-            if set_link::is_up(control, function, &name)? {
-                links_up.push(name);
-            }
-        }
+        let (links_up, attached) = interfaces(control, function)?;
         let physfn = format!("{}/physfn", device_path(function));
         let physical = control.source().link_name(&physfn).parse(&physfn, |name| name.parse());
         Ok(Self {
@@ -119,6 +112,28 @@ impl FunctionState {
         // Addresses of IPv6 go when a link goes down.
         self.attached.iter().try_for_each(|attached| attached.restore_addresses(control))
     }
+}
+
+/// The network interfaces of `function` that are up, and those on which something hangs. udev gives a new interface its name
+/// while we look: then it is looked again.
+fn interfaces(
+    control: &dyn Control,
+    function: PciAddress,
+) -> Result<(Vec<String>, Vec<Attached>), ActionError> {
+    let net = format!("{}/net", device_path(function));
+    'again: for _ in 0..TRIES {
+        let (mut links_up, mut attached) = (Vec::new(), Vec::new());
+        for name in optional(&net, control.source().list(&net))?.unwrap_or_default() {
+            attached.extend(Attached::observe(control, &name)?);
+            let Some(is_up) = set_link::is_up_if_there(control, function, &name)? else { continue 'again };
+            links_up.extend(is_up.then_some(name));
+        }
+        return Ok((links_up, attached));
+    }
+    Err(ActionError::Unread {
+        path: net,
+        reason: "the names of its interfaces do not come to rest".to_owned(),
+    })
 }
 
 /// Waits for an interface; it appears some time after the driver, and udev may give it a name later still.
@@ -353,3 +368,6 @@ impl Act for BindDriver {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

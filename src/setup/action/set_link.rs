@@ -5,7 +5,8 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::{Act, ActionError, BIND_LIMIT, Footprint, Standing, device_path, present, required};
+use super::{Act, ActionError, BIND_LIMIT, Footprint, Standing, device_path, optional, present, required};
+use crate::host::fact::Fact;
 use crate::setup::control::Control;
 use crate::spec::pci::PciAddress;
 
@@ -39,12 +40,27 @@ impl LinkState {
 
 /// Whether the interface `name` of `function` is up.
 pub(super) fn is_up(control: &dyn Control, function: PciAddress, name: &str) -> Result<bool, ActionError> {
-    let path = format!("{}/net/{name}/flags", device_path(function));
-    let flags = control
-        .source()
-        .text(&path)
-        .parse(&path, |text| u32::from_str_radix(text.trim().trim_start_matches("0x"), 16));
-    Ok(required(&path, flags)? & IFF_UP != 0)
+    let path = flags_path(function, name);
+    Ok(required(&path, flags(control, &path))? & IFF_UP != 0)
+}
+
+/// The same; none if there is no interface of that name (any more).
+pub(super) fn is_up_if_there(
+    control: &dyn Control,
+    function: PciAddress,
+    name: &str,
+) -> Result<Option<bool>, ActionError> {
+    let path = flags_path(function, name);
+    Ok(optional(&path, flags(control, &path))?.map(|flags| flags & IFF_UP != 0))
+}
+
+fn flags_path(function: PciAddress, name: &str) -> String {
+    format!("{}/net/{name}/flags", device_path(function))
+}
+
+fn flags(control: &dyn Control, path: &str) -> Fact<u32> {
+    let text = control.source().text(path);
+    text.parse(path, |text| u32::from_str_radix(text.trim().trim_start_matches("0x"), 16))
 }
 
 impl Act for SetLink {

@@ -1,0 +1,18 @@
+//! What a function's state is while others work on it.
+
+use super::*;
+use crate::setup::fake::FakeKernel;
+
+#[test]
+fn an_interface_that_is_listed_and_never_there_is_an_error_that_names_the_place() {
+    let kernel = FakeKernel::usual();
+    let function: PciAddress = "0000:01:00.0".parse().unwrap();
+    let before = FunctionState::observe(&kernel, function).unwrap();
+    std::fs::create_dir(kernel.at("/sys/bus/pci/devices/0000:01:00.0/net/renamed")).unwrap();
+
+    let error = FunctionState::observe(&kernel, function).unwrap_err();
+
+    assert!(before.links_up.is_empty());
+    assert!(error.to_string().contains("0000:01:00.0/net"), "{error}");
+    assert!(error.to_string().contains("do not come to rest"), "{error}");
+}

@@ -13,25 +13,26 @@ mod modules;
 mod processors;
 mod resets;
 mod selected;
+mod wanted;
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 
 use serde::Serialize;
 
-use selected::recreated;
+use wanted::{Wanted, WantedDriver, WantedVfs, function, functions, is_recounted};
 
 use super::action::bind_driver::{VfIndex, is_vfio};
 use super::action::vf_config::VfSettings;
 use super::action::{Action, BindDriver, Object, SetLink, VfAutoprobe, VfConfig, VfCount};
-use super::goal::{Goal, Selector, SriovGoal, wrong_kernel_argument};
+use super::goal::{Goal, Selector, wrong_kernel_argument};
 use super::guard::{Consents, Guard, Objection};
 use super::persist::{self, Persistence};
 use crate::host::HostFacts;
 use crate::host::boot::Boot;
 use crate::host::fact::Fact;
 use crate::host::pci::PciDevice;
-use crate::host::select::{SelectError, resolve, resolve_all};
-use crate::host::sriov::{Sriov, VirtualFunction};
+use crate::host::select::{SelectError, resolve};
+use crate::host::sriov::Sriov;
 use crate::spec::pci::PciAddress;
 
 /// What is to be done, in order.
@@ -210,147 +211,6 @@ pub fn release(facts: &HostFacts, selectors: &[Selector], consents: &Consents) -
         }
     }
     Planner::run(facts, consents, &wanted)
-}
-
-/// What is asked for, with functions in place of selectors.
-struct Wanted<'a> {
-    /// What is not about functions.
-    goal: &'a Goal,
-    pfs: Vec<WantedVfs<'a>>,
-    /// Everything else that is to be bound, VFs that exist and are not part of `pfs` included.
-    devices: Vec<WantedDriver<'a>>,
-}
-
-struct WantedVfs<'a> {
-    pf: &'a PciDevice,
-    sriov: &'a Sriov,
-    goal: &'a SriovGoal,
-    drivers: BTreeMap<u16, Option<String>>,
-    settings: BTreeMap<u16, VfSettings>,
-}
-
-struct WantedDriver<'a> {
-    device: &'a PciDevice,
-    driver: Option<String>,
-}
-
-impl<'a> Wanted<'a> {
-    fn of(facts: &'a HostFacts, goal: &'a Goal) -> Result<Self, PlanError> {
-        let mut pfs = Vec::<WantedVfs<'a>>::new();
-        for goal in &goal.sriov {
-            let pf = function(facts, &goal.pf)?;
-            if pfs.iter().any(|other| other.pf.address == pf.address) {
-                return Err(PlanError::Invalid(format!("{} stands twice in `host.sriov`", pf.address)));
-            }
-            let sriov = pf.sriov.as_ref().ok_or(SelectError::NotPhysicalFunction(pf.address))?;
-            let mut drivers = BTreeMap::new();
-            for vf in &goal.vfs {
-                let driver = vf.driver.as_deref().map(valid_driver).transpose()?;
-                if vf.index >= goal.count || drivers.insert(vf.index, driver).is_some() {
-                    return Err(PlanError::Invalid(format!(
-                        "virtual function {} of {} stands twice, or above the count of {}",
-                        vf.index, pf.address, goal.count
-                    )));
-                }
-            }
-            if let Some((position, key, problem)) = goal.wrong_settings().into_iter().next() {
-                let index = goal.vfs.get(position).map_or(0, |vf| vf.index);
-                return Err(PlanError::Invalid(format!(
-                    "{key} of virtual function {index} of {}: {problem}",
-                    pf.address
-                )));
-            }
-            let settings = goal.vfs.iter().map(|vf| (vf.index, VfSettings::from(vf)));
-            let settings = settings.filter(|(_, settings)| !settings.is_empty()).collect();
-            pfs.push(WantedVfs { pf, sriov, goal, drivers, settings });
-        }
-        let mut devices = Vec::<WantedDriver<'a>>::new();
-        for goal in &goal.devices {
-            let driver = Some(valid_driver(&goal.driver)?);
-            if let Selector::Vf(vf) = &goal.select
-                && let pf = resolve(facts, &vf.pf)?
-                && let Some(wanted) = pfs.iter_mut().find(|wanted| wanted.pf.address == pf)
-            {
-                let index = vf.index;
-                if index >= wanted.goal.count {
-                    return Err(PlanError::Invalid(format!(
-                        "virtual function {index} of {pf} is asked for, and {} in all",
-                        wanted.goal.count
-                    )));
-                }
-                let before = wanted.drivers.insert(index, driver.clone());
-                if before.is_some_and(|before| before != driver) {
-                    return Err(twice(&format!("virtual function {index} of {pf}")));
-                }
-                continue;
-            }
-            for device in functions(facts, &goal.select)? {
-                recreated(&pfs, device)?;
-                match devices.iter().find(|other| other.device.address == device.address) {
-                    Some(other) if other.driver != driver => return Err(twice(&device.address.to_string())),
-                    Some(_) => {}
-                    None => devices.push(WantedDriver { device, driver: driver.clone() }),
-                }
-            }
-        }
-        Ok(Self { goal, pfs, devices })
-    }
-
-    /// The driver that `device`, which exists, is to have, if it is to have another one than now.
-    fn driver(&self, device: &PciDevice) -> Option<&str> {
-        let asked = self.devices.iter().find(|wanted| wanted.device.address == device.address);
-        let of_vf = || {
-            let (pf, vf) = self.pfs.iter().find_map(|wanted| {
-                let is_it = |vf: &&VirtualFunction| vf.address == Fact::Known(device.address);
-                Some((wanted, wanted.sriov.vfs.iter().find(is_it)?))
-            })?;
-            pf.drivers.get(&vf.index)?.as_deref()
-        };
-        asked.and_then(|wanted| wanted.driver.as_deref()).or_else(of_vf)
-    }
-
-    /// The functions that a driver of the host is to lose.
-    fn taken(&self, facts: &HostFacts) -> BTreeSet<PciAddress> {
-        let devices = self.devices.iter().map(|wanted| wanted.device.address);
-        let vfs = self.pfs.iter().filter(|wanted| !is_recounted(wanted)).flat_map(|wanted| {
-            wanted.drivers.iter().filter(|(_, driver)| driver.is_some()).filter_map(|(index, _)| {
-                let vf = wanted.sriov.vfs.iter().find(|vf| vf.index == *index)?;
-                facts.device(*vf.address.known()?).map(|device| device.address)
-            })
-        });
-        devices.chain(vfs).collect()
-    }
-}
-
-fn is_recounted(wanted: &WantedVfs<'_>) -> bool {
-    wanted.sriov.num_vfs != Fact::Known(wanted.goal.count)
-}
-
-fn twice(what: &str) -> PlanError {
-    PlanError::Invalid(format!("{what} is asked for twice, with different drivers"))
-}
-
-fn function<'a>(facts: &'a HostFacts, selector: &Selector) -> Result<&'a PciDevice, PlanError> {
-    device(facts, resolve(facts, selector)?)
-}
-
-/// The functions of a selector that may name several.
-fn functions<'a>(facts: &'a HostFacts, selector: &Selector) -> Result<Vec<&'a PciDevice>, PlanError> {
-    resolve_all(facts, selector)?.into_iter().map(|address| device(facts, address)).collect()
-}
-
-fn device(facts: &HostFacts, address: PciAddress) -> Result<&PciDevice, PlanError> {
-    Ok(facts.device(address).ok_or(SelectError::NoSuchFunction(address))?)
-}
-
-/// A driver's name becomes part of a path and an argument of modprobe.
-fn valid_driver(name: &str) -> Result<String, PlanError> {
-    let inner = |c: char| c.is_ascii_alphanumeric() || matches!(c, '-' | '_');
-    if name.len() <= 64 && name.starts_with(|c: char| c.is_ascii_alphanumeric()) && name.chars().all(inner) {
-        Ok(name.to_owned())
-    } else {
-        Err(PlanError::Invalid(format!("`{}` is not the name of a driver", name.escape_debug())))
-    }
 }
 
 struct Planner<'a> {

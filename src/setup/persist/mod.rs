@@ -157,7 +157,8 @@ fn is_name(name: &str) -> bool {
 
 /// What to write by hand where nothing can be written.
 fn by_hand(persisted: &PersistedGoal, goal: &Goal) -> String {
-    let mut out = String::from("# For configuration.nix, or the like of it elsewhere:\n");
+    let mut out =
+        String::from("# As for configuration.nix; elsewhere, the same where that system keeps it:\n");
     if !goal.kernel_arguments.is_empty() {
         let words: Vec<_> = goal.kernel_arguments.iter().map(|word| format!("\"{word}\"")).collect();
         out.push_str(&format!("boot.kernelParams = [ {} ];\n", words.join(" ")));
@@ -174,6 +175,11 @@ fn by_hand(persisted: &PersistedGoal, goal: &Goal) -> String {
         ));
         let unit = units::text(&persisted.name, "thruway");
         out.push_str(&format!("# and as {}:\n{unit}", units::file(&persisted.name)));
+    }
+    for file in limits::step(persisted).into_iter().flat_map(|step| step.files) {
+        if let Content::Text(text) = file.content {
+            out.push_str(&format!("# and as {}:\n{text}", file.path));
+        }
     }
     out
 }

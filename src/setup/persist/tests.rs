@@ -1,5 +1,7 @@
 //! What is written for the boots to come, and what a boot does with it.
 
+use std::time::Duration;
+
 use super::*;
 use crate::host;
 use crate::setup::control::Control;
@@ -78,6 +80,8 @@ fn a_driver_that_is_loaded_by_name_meets_an_override() {
 
     assert!(line.contains("install nvme { d=/sys/bus/pci/devices/0000:02:00.0;"), "{line}");
     assert!(line.contains("/sbin/modprobe --ignore-install nvme"), "{line}");
+    let command = line.lines().find_map(|line| line.strip_prefix("install nvme ")).unwrap();
+    crate::sys::tool::run("sh", &["-n", "-c", command], Duration::from_secs(10)).unwrap();
 }
 
 #[test]
@@ -85,7 +89,9 @@ fn where_nothing_can_be_written_the_text_is_given() {
     let kernel = FakeKernel::usual();
     let (facts, goal) = (
         host::collect(kernel.source()),
-        goal_of("{devices: [{select: {address: '02:00.0'}}], kernel_arguments: [a=1]}"),
+        goal_of(
+            "{devices: [{select: {address: '02:00.0'}}], kernel_arguments: [a=1], memlock: [{user: joe, limit: 1GiB}]}",
+        ),
     );
     let steps = |boot: &Boot, program| {
         let wanted = Persistence { name: "it", goal: &goal, program };
@@ -114,6 +120,7 @@ fn where_nothing_can_be_written_the_text_is_given() {
             "boot.kernelParams = [ \"a=1\" ];",
             "driver_override",
             "ExecStart=thruway boot it",
+            "joe - memlock 1048576",
             "boot.d/it.yaml",
         ] {
             assert!(by_hand.contains(part), "{part}: {by_hand}");

@@ -69,6 +69,8 @@ struct Inner {
     writes: usize,
     log: Vec<String>,
     pauses: usize,
+    /// A driver that is done with being loaded at the next pause.
+    loading: Option<String>,
     trouble: Option<Trouble>,
     /// Virtual functions that a guest has open.
     open: BTreeSet<PciAddress>,
@@ -145,6 +147,11 @@ pub(super) const BOOT: &str = "6f1b2c3d-0000-4000-8000-000000000001";
 const VF_LINKS: &str = "vf_links.json";
 const DEVICES: &str = "/sys/bus/pci/devices";
 
+/// What the kernel makes for a driver once that took its first functions.
+fn unbind_of(driver: &str) -> String {
+    format!("/sys/bus/pci/drivers/{driver}/unbind")
+}
+
 fn errno(number: i32) -> io::Error {
     io::Error::from_raw_os_error(number)
 }
@@ -176,7 +183,7 @@ impl FakeKernel {
             fs::create_dir_all(kernel.at(directory)).unwrap();
         }
         for driver in ["igb", "igbvf", "e1000e", "nvme", "pcieport"] {
-            fs::create_dir_all(kernel.at(&format!("/sys/bus/pci/drivers/{driver}"))).unwrap();
+            kernel.put(&unbind_of(driver), "");
         }
         kernel.put(VF_LINKS, "[]");
         kernel.put(nodes::OWNERS, "{}");
@@ -294,6 +301,12 @@ impl FakeKernel {
     }
 
     /// How often time was let pass.
+    /// `driver` has its functions already and is loaded only at the next pause.
+    pub(super) fn is_still_loading(&self, driver: &str) {
+        fs::remove_file(self.at(&unbind_of(driver))).unwrap();
+        self.inner.lock().unwrap().loading = Some(driver.to_owned());
+    }
+
     pub(super) fn pauses(&self) -> usize {
         self.inner.lock().unwrap().pauses
     }
@@ -342,7 +355,7 @@ impl FakeKernel {
     }
 
     fn bind(&self, address: PciAddress, driver: &str) {
-        self.link(&format!("{DEVICES}/{address}/driver"), &format!("../../../bus/pci/drivers/{driver}"));
+        self.link(&format!("{DEVICES}/{address}/driver"), &format!("../../drivers/{driver}"));
         if matches!(driver, "igb" | "igbvf" | "e1000e") {
             // Without udev the kernel gives the same name again.
             let name = match driver {
@@ -494,7 +507,7 @@ impl FakeKernel {
                 Ok(())
             }
             "driver/unbind" => {
-                if self.driver(address).is_none() {
+                if !self.at(path).exists() {
                     return Err(errno(libc::ENOENT));
                 }
                 if value != address {

@@ -190,15 +190,34 @@ pub(in crate::setup) fn nobody_uses(device: &PciDevice) -> Result<(), ActionErro
     }
 }
 
-/// Takes the driver from `function`, if it has one and nobody uses it.
+/// Takes the driver from `function`, if it has one; fails if somebody uses it.
 pub(super) fn detach(control: &dyn Control, function: PciAddress) -> Result<(), ActionError> {
-    if driver(control, function)?.is_none() {
+    if !await_unbind(control, function)? {
         return Ok(());
     }
     // Looked at once more right before: an unbind under a running guest waits until that ends.
     host::function(control.source(), function).as_ref().map_or(Ok(()), nobody_uses)?;
     let path = format!("{}/driver/unbind", device_path(function));
     Ok(control.write(&path, &function.to_string(), BIND_LIMIT)?)
+}
+
+/// Waits until the driver can be asked to let go; whether there still is one. A driver that is being loaded takes its
+/// functions, those that udev finds right after they were created for instance, before it has the attribute (Linux:
+/// drivers/base/bus.c, `bus_add_driver`).
+fn await_unbind(control: &dyn Control, function: PciAddress) -> Result<bool, ActionError> {
+    let directory = format!("{}/driver", device_path(function));
+    for _ in 0..TRIES {
+        match optional(&directory, control.source().list(&directory))? {
+            None => return Ok(false),
+            Some(attributes) if attributes.iter().any(|name| name == "unbind") => return Ok(true),
+            Some(_) => control.pause(BETWEEN_TRIES),
+        }
+    }
+    Err(ActionError::NotReached {
+        subject: function.to_string(),
+        expected: format!("{directory}/unbind to appear"),
+        found: "a driver that is still being loaded, or cannot be taken from its functions".to_owned(),
+    })
 }
 
 fn probe(control: &dyn Control, function: PciAddress) -> Result<(), ControlError> {

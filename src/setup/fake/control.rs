@@ -3,7 +3,7 @@
 use std::io;
 use std::time::Duration;
 
-use super::{FakeKernel, errno, file_error, modules};
+use super::{FakeKernel, errno, file_error, modules, unbind_of};
 use crate::host::source::Source;
 use crate::setup::control::{Control, ControlError, DirectoryChange, InterfaceAddress, VfSetting};
 use crate::sys::system_file::{SystemFile, SystemTree};
@@ -178,6 +178,10 @@ impl Control for FakeKernel {
     }
 
     fn pause(&self, _time: Duration) {
-        self.inner.lock().unwrap().pauses += 1;
+        let mut inner = self.inner.lock().unwrap();
+        inner.pauses += 1;
+        if let Some(driver) = inner.loading.take() {
+            self.put(&unbind_of(&driver), "");
+        }
     }
 }

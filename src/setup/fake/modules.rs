@@ -3,7 +3,7 @@
 use std::fs;
 use std::io;
 
-use super::{FakeKernel, errno};
+use super::{FakeKernel, errno, unbind_of};
 use crate::setup::control::ControlError;
 
 pub(super) const RELEASE: &str = "6.12.0-test";
@@ -36,7 +36,7 @@ impl FakeKernel {
         self.put(&format!("/sys/module/{normal}/refcnt"), "0");
         fs::create_dir_all(self.at(&format!("/sys/module/{normal}/holders"))).unwrap();
         if *name == "vfio-pci" {
-            fs::create_dir_all(self.at("/sys/bus/pci/drivers/vfio-pci")).unwrap();
+            self.put(&unbind_of("vfio-pci"), "");
             let driver = "../../../bus/pci/drivers/vfio-pci";
             self.link("/sys/module/vfio_pci/drivers/pci:vfio-pci", driver);
         }

@@ -23,7 +23,7 @@ use crate::setup::goal::Goal;
 use crate::setup::guard::{Consents, Objection};
 use crate::setup::journal::{Home, Journal, JournalError, LOCK_PATIENCE, Lock, StepState, Transaction};
 use crate::setup::persist::{Persistence, this_program};
-use crate::setup::plan::{Plan, PlanError, plan_for_good};
+use crate::setup::plan::{Plan, PlanError, plan_for_good, plan_trial_boot};
 use crate::setup::session;
 use crate::spec::pci::PciAddress;
 use crate::sys::signal::TerminationSignals;
@@ -78,19 +78,50 @@ pub(crate) struct PersistArgs {
 impl PersistArgs {
     /// `goal` under the name of `name`, if it is to be persisted.
     pub(crate) fn of<'a>(self, name: impl FnOnce() -> String, goal: &'a Goal) -> Option<ForGood<'a>> {
-        self.persist.then(|| ForGood { name: name(), goal })
+        self.persist.then(|| ForGood { name: name(), goal, when: When::EveryBoot })
     }
 }
 
-/// A goal that is to be so at every boot.
+/// The options `--persist` and `--trial-boot`.
+#[derive(Debug, Clone, Copy, clap::Args)]
+pub(crate) struct BootArgs {
+    #[command(flatten)]
+    persist: PersistArgs,
+    /// Only let the next boot have host.kernel_arguments, to see whether the host comes up with them; the boot after
+    /// that is as before. With GRUB and systemd-boot
+    #[arg(long, conflicts_with = "persist")]
+    trial_boot: bool,
+}
+
+impl BootArgs {
+    /// `goal` under the name of `name`, if it is for another boot than this.
+    pub(crate) fn of<'a>(self, name: impl FnOnce() -> String, goal: &'a Goal) -> Option<ForGood<'a>> {
+        if self.trial_boot {
+            return Some(ForGood { name: name(), goal, when: When::NextBoot });
+        }
+        self.persist.of(name, goal)
+    }
+}
+
+/// A goal that is for other boots than this.
 #[derive(Debug, Clone)]
 pub(crate) struct ForGood<'a> {
     name: String,
     goal: &'a Goal,
+    when: When,
+}
+
+/// For which boots.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum When {
+    /// Now and at every boot.
+    EveryBoot,
+    /// The next one alone, as far as kernel arguments go.
+    NextBoot,
 }
 
 impl ForGood<'_> {
-    /// The plan, now and for every boot.
+    /// The plan.
     fn plan(&self, facts: &HostFacts, consents: &Consents) -> Result<Plan, PlanError> {
         let program = this_program();
         let control = LiveControl::new(Box::new(LiveSource));
@@ -101,12 +132,13 @@ impl ForGood<'_> {
         });
         let is_so =
             |action: &Action| is_whole && action.observe(&control).is_ok_and(|change| change.is_already_so());
-        let wanted = Persistence {
-            name: &self.name,
-            goal: self.goal,
-            program: program.as_deref().map_err(String::as_str),
-        };
-        plan_for_good(facts, &Boot::collect(&LiveSource), consents, &wanted, &is_so)
+        let boot = Boot::collect(&LiveSource);
+        if self.when == When::NextBoot {
+            return plan_trial_boot(facts, &boot, &self.name, self.goal, &is_so);
+        }
+        let program = program.as_deref().map_err(String::as_str);
+        let wanted = Persistence { name: &self.name, goal: self.goal, program };
+        plan_for_good(facts, &boot, consents, &wanted, &is_so)
     }
 }
 
@@ -233,10 +265,16 @@ pub(crate) fn carry_out(
                                 time.as_secs()
                             )
                         });
+                        let then = for_good.filter(|for_good| for_good.when == When::NextBoot).map(|_| {
+                            format!(
+                                ". Reboot to try it; to keep it afterwards: {undo}, then thruway apply --persist"
+                            )
+                        });
                         format!(
-                            "Done: {}. {undo} puts everything back as it was{}",
+                            "Done: {}. {undo} puts everything back as it was{}{}",
                             count(result.changes),
-                            waits.unwrap_or_default()
+                            waits.unwrap_or_default(),
+                            then.unwrap_or_default()
                         )
                     }
                     None => "Nothing to do: it is all so already".to_owned(),

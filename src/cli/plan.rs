@@ -1,6 +1,6 @@
 //! `thruway plan`: what `apply` would change on this host.
 
-use crate::cli::change::{AllowArgs, PersistArgs, named, show};
+use crate::cli::change::{AllowArgs, BootArgs, named, show};
 use crate::cli::format::FormatArgs;
 use crate::cli::{CliResult, Context};
 use crate::profile::{Purpose, load};
@@ -20,7 +20,7 @@ pub(crate) struct Args {
     #[arg(value_name = "PROFILE")]
     profile: String,
     #[command(flatten)]
-    persist: PersistArgs,
+    boots: BootArgs,
     #[command(flatten)]
     allow: AllowArgs,
     #[command(flatten)]
@@ -31,7 +31,7 @@ pub(crate) struct Args {
 pub(crate) fn run(args: &Args, context: &Context) -> CliResult {
     let profile = load(&args.profile, Purpose::Look)?.profile;
     let goal = named(profile.host)?;
-    let for_good = args.persist.of(|| profile.name, &goal);
+    let for_good = args.boots.of(|| profile.name, &goal);
     show(
         &|facts, consents| plan(facts, &goal, consents),
         for_good.as_ref(),

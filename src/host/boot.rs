@@ -90,8 +90,20 @@ pub struct Boot {
     pub early_modules: Vec<(String, String)>,
 }
 
-/// Variable in which a boot loader names itself, less the first four bytes, which are its attributes (efivarfs).
-const LOADER_INFO: &str = "/sys/firmware/efi/efivars/LoaderInfo-4a67b082-0a4c-41cf-b6c7-440b29bb8c4f";
+/// What the boot loader tells in its variable `name` (`LoaderInfo`), without a final NUL.
+#[must_use]
+pub fn loader_variable(source: &dyn Source, name: &str) -> Fact<String> {
+    let path = format!("/sys/firmware/efi/efivars/{name}-4a67b082-0a4c-41cf-b6c7-440b29bb8c4f");
+    source.read(&path).parse(&path, |bytes| {
+        // The first four bytes are the variable's attributes (Linux: Documentation/filesystems/efivarfs.rst).
+        let text = bytes.get(4..).ok_or("it is shorter than its attributes")?;
+        let units: Vec<u16> = text
+            .chunks_exact(2)
+            .filter_map(|pair| Some(u16::from_le_bytes([*pair.first()?, *pair.get(1)?])))
+            .collect();
+        Ok::<_, &str>(String::from_utf16_lossy(&units).trim_end_matches('\0').to_owned())
+    })
+}
 
 impl Boot {
     /// Reads it.
@@ -157,13 +169,7 @@ fn unified_images(source: &dyn Source) -> bool {
 }
 
 fn runs_systemd_boot(source: &dyn Source) -> Option<bool> {
-    let bytes = known(source.read(LOADER_INFO))?;
-    let units: Vec<u16> = bytes
-        .get(4..)?
-        .chunks_exact(2)
-        .filter_map(|pair| Some(u16::from_le_bytes([*pair.first()?, *pair.get(1)?])))
-        .collect();
-    Some(String::from_utf16_lossy(&units).starts_with("systemd-boot"))
+    known(loader_variable(source, "LoaderInfo")).map(|info| info.starts_with("systemd-boot"))
 }
 
 fn loader(source: &dyn Source) -> Option<Loader> {
@@ -258,6 +264,7 @@ mod tests {
         format!("\u{6}\0\0\0{units}")
     }
 
+    const LOADER_INFO: &str = "/sys/firmware/efi/efivars/LoaderInfo-4a67b082-0a4c-41cf-b6c7-440b29bb8c4f";
     const GRUB: [(&str, &str); 3] =
         [("/etc/default/grub", ""), ("/usr/sbin/grub-mkconfig", ""), ("/boot/grub/grub.cfg", "")];
     const ENTRY: (&str, &str) = ("/boot/efi/loader/entries/a.conf", "options root=/dev/vda");

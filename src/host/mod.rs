@@ -49,6 +49,7 @@ use scheduling::Scheduling;
 use scsi::Scsi;
 use source::{Bundle, Recorder, Source};
 use topology::Topology;
+use usage::RemoteMount;
 use usb::Usb;
 use vfio::Vfio;
 
@@ -79,6 +80,9 @@ pub struct HostFacts {
     pub vfio: Vfio,
     /// PCI functions and what uses them.
     pub pci: Pci,
+    /// What of the file tree comes over the network.
+    #[serde(skip_serializing_if = "has_none")]
+    pub remote_mounts: Fact<Vec<RemoteMount>>,
     /// USB devices.
     pub usb: Usb,
     /// SCSI devices.
@@ -86,6 +90,11 @@ pub struct HostFacts {
     /// What people type on.
     #[serde(skip_serializing_if = "Input::is_unseen")]
     pub input: Input,
+}
+
+/// Whether documents leave a list out: nothing is in it, or captures from before it was read hold no answer.
+fn has_none<T>(list: &Fact<Vec<T>>) -> bool {
+    list.known().is_none_or(Vec::is_empty)
 }
 
 /// Reads a host. What cannot be read is a fact too; this never fails as a whole.
@@ -111,6 +120,7 @@ pub fn collect(source: &dyn Source) -> HostFacts {
         scheduling,
         memory,
         vfio: vfio::collect(source, &kernel, &pci),
+        remote_mounts: usage::remote::collect(source),
         usb: usb::collect(source, &pci),
         scsi: scsi::collect(source, &pci),
         input: input::collect(source),

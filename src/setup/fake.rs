@@ -14,6 +14,7 @@ mod interrupts;
 mod modules;
 mod network;
 mod nodes;
+mod once;
 mod system;
 
 use std::collections::{BTreeMap, BTreeSet};

@@ -11,13 +11,14 @@ use super::goal::Goal;
 use super::guard::Consents;
 use super::journal::{Home, Journal, Transaction};
 use super::persist::Persistence;
-use super::plan::{Plan, plan, plan_for_good, release};
+use super::plan::{Plan, plan, plan_for_good, plan_trial_boot, release};
 use super::undo::{OnDrift, UndoError, Undone, Which};
 use crate::host;
 use crate::host::boot::Boot;
 use crate::setup::control::{Control, VfSetting};
 
-const QUICK: Duration = Duration::from_secs(10);
+/// Long: a child that another test left in a write holds what was open when it was forked, this lock too.
+pub(super) const PATIENCE: Duration = Duration::from_secs(120);
 
 /// A host, its journal, and something to do to it.
 struct Site {
@@ -36,7 +37,7 @@ impl Site {
 
     fn with<T>(&self, observer: &dyn Fn(Event<'_>), work: impl FnOnce(&Executor<'_>) -> T) -> T {
         let journal = self.journal();
-        let lock = journal.lock(QUICK, |_| {}).unwrap();
+        let lock = journal.lock(PATIENCE, |_| {}).unwrap();
         work(&Executor {
             control: &self.kernel,
             journal: &journal,
@@ -79,6 +80,12 @@ pub(super) fn planned_for_good(kernel: &FakeKernel, yaml: &str) -> Plan {
     plan_for_good(&facts, &boot, &Consents::default(), &wanted, &is_so).unwrap()
 }
 
+fn planned_trial(kernel: &FakeKernel) -> Plan {
+    let (facts, boot) = (host::collect(kernel.source()), Boot::collect(kernel.source()));
+    let goal = goal("kernel_arguments: [lab.tried=1]");
+    plan_trial_boot(&facts, &boot, "it", &goal, &|_| false).unwrap()
+}
+
 fn with_grub() -> FakeKernel {
     FakeKernel::usual().with_grub()
 }
@@ -90,6 +97,20 @@ fn with_entries() -> FakeKernel {
     kernel
         .put("/boot/efi/loader/entries/two.conf", "linux /vmlinuz\noptions root=UUID=1\noptions iommu=pt\n");
     kernel.put("/etc/kernel/cmdline", "root=UUID=1 quiet");
+    kernel
+}
+
+fn with_grub_once() -> FakeKernel {
+    let kernel = with_grub();
+    kernel.run_tool("grub-reboot", &["other"], PATIENCE).unwrap();
+    kernel
+}
+
+fn with_entry_selected() -> FakeKernel {
+    let kernel = with_entries();
+    kernel.tell_by_loader("LoaderInfo", Some("systemd-boot 252"));
+    kernel.tell_by_loader("LoaderEntrySelected", Some("one.conf"));
+    kernel.put("/boot/efi/loader/entries/two.conf", "sort-key two\nlinux /vmlinuz\noptions root=UUID=1");
     kernel
 }
 
@@ -113,16 +134,16 @@ type Case = (&'static str, fn() -> FakeKernel, fn(&FakeKernel) -> Plan);
 
 fn with_vfs() -> FakeKernel {
     let kernel = FakeKernel::usual();
-    kernel.write("/sys/bus/pci/devices/0000:01:00.0/sriov_numvfs", "3", QUICK).unwrap();
+    kernel.write("/sys/bus/pci/devices/0000:01:00.0/sriov_numvfs", "3", PATIENCE).unwrap();
     for (path, value) in [
         ("/sys/bus/pci/devices/0000:01:10.2/driver_override", "vfio-pci"),
         ("/sys/bus/pci/devices/0000:01:10.2/driver/unbind", "0000:01:10.2"),
         ("/sys/bus/pci/drivers_probe", "0000:01:10.2"),
     ] {
         kernel.load_module("vfio-pci").unwrap();
-        kernel.write(path, value, QUICK).unwrap();
+        kernel.write(path, value, PATIENCE).unwrap();
     }
-    kernel.set_link("vf104", true, QUICK).unwrap();
+    kernel.set_link("vf104", true, PATIENCE).unwrap();
     kernel.trouble(None);
     kernel
 }
@@ -134,9 +155,9 @@ fn with_set_up_vfs() -> FakeKernel {
         (1, VfSetting::Trust(true)),
         (1, VfSetting::Mac("02:00:00:00:00:0f".parse().unwrap())),
     ] {
-        kernel.set_vf("eth0", index, setting, QUICK).unwrap();
+        kernel.set_vf("eth0", index, setting, PATIENCE).unwrap();
     }
-    kernel.set_link("vf100", true, QUICK).unwrap();
+    kernel.set_link("vf100", true, PATIENCE).unwrap();
     kernel.trouble(None);
     kernel
 }
@@ -180,7 +201,7 @@ fn with_isolated() -> FakeKernel {
         ("/sys/fs/cgroup/thruway/cpuset.cpus.partition", "isolated"),
     ] {
         let _ = kernel.make_group("/sys/fs/cgroup/thruway");
-        kernel.write(path, value, QUICK).unwrap();
+        kernel.write(path, value, PATIENCE).unwrap();
     }
     kernel.trouble(None);
     kernel
@@ -275,6 +296,8 @@ devices: [
             "{sriov: [{pf: {address: '01:00.0'}, count: 1}], kernel_arguments: [iommu=pt, a.b=1]}",
         )
     }),
+    ("try a boot by GRUB, in the place of one that somebody else tries", with_grub_once, planned_trial),
+    ("try a boot by an entry", with_entry_selected, planned_trial),
     ("bind a NIC with addresses that is a port of a bridge", with_nic_attached, |kernel| {
         planned(kernel, "devices: [{select: {address: '01:00.0'}}]")
     }),

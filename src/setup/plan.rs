@@ -160,6 +160,39 @@ pub fn plan(facts: &HostFacts, goal: &Goal, consents: &Consents) -> Result<Plan,
     Ok(plan)
 }
 
+/// The step that lets the next boot alone have the kernel arguments of `goal`, on a host that starts as `boot` says; nothing
+/// else of `goal`.
+///
+/// # Errors
+/// [`PlanError::Invalid`] and [`PlanError::Unpersistable`].
+pub fn plan_trial_boot(
+    facts: &HostFacts,
+    boot: &Boot,
+    name: &str,
+    goal: &Goal,
+    is_so: &dyn Fn(&Action) -> bool,
+) -> Result<Plan, PlanError> {
+    let goal = Goal { kernel_arguments: goal.kernel_arguments.clone(), ..Goal::default() };
+    let mut plan = plan(facts, &goal, &Consents::default())?;
+    plan.needs_reboot.clear();
+    let Some(action) = persist::trial_boot(boot, name, &goal)? else {
+        return Err(PlanError::Invalid(
+            "it has no `host.kernel_arguments`, and a boot tries only those".to_owned(),
+        ));
+    };
+    let text = action.to_string();
+    if plan.already.len() == goal.kernel_arguments.len() {
+        return Ok(plan);
+    }
+    plan.needs_reboot.push(text.clone());
+    if is_so(&action) {
+        plan.already.push(text);
+    } else {
+        plan.steps.push(Step { text, action, ids: None });
+    }
+    Ok(plan)
+}
+
 fn plan_for_now(facts: &HostFacts, goal: &Goal, consents: &Consents) -> Result<Plan, PlanError> {
     for argument in &goal.kernel_arguments {
         if let Some(problem) = wrong_kernel_argument(argument) {

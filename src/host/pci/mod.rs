@@ -9,6 +9,7 @@ pub mod config;
 mod framebuffer;
 pub mod hierarchy;
 mod kinds;
+pub mod known_resets;
 mod names;
 pub mod ports;
 mod resets;

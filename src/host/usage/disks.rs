@@ -405,7 +405,7 @@ fn btrfs(source: &dyn Source) -> BTreeMap<String, String> {
 }
 
 /// Undoes the octal escapes of procfs (`\040` is a space).
-fn unescape(text: &str) -> String {
+pub(super) fn unescape(text: &str) -> String {
     let mut bytes = Vec::with_capacity(text.len());
     let mut rest = text.as_bytes();
     while let [first, tail @ ..] = rest {

@@ -8,6 +8,7 @@ mod disks;
 mod interfaces;
 mod nodes;
 mod processes;
+pub(super) mod remote;
 #[cfg(test)]
 mod tests;
 
@@ -25,6 +26,7 @@ pub use interfaces::Interface;
 pub use nodes::OpenNode;
 pub use processes::Process;
 pub(crate) use processes::is_device_of_interest;
+pub use remote::{RemoteMount, SYSTEM_PLACES};
 
 /// What uses one function.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]

@@ -8,6 +8,7 @@
 //! Spec: Boot Loader Specification (uapi-group.org/specifications); kernel-install(8); grub-mkconfig's `GRUB_CMDLINE_LINUX_DEFAULT`
 //! (GNU GRUB manual, 6.1); grubby(8); rpm-ostree(1); `/etc/kernelstub/configuration` of kernelstub.
 
+pub(super) mod entry;
 mod grub;
 mod places;
 
@@ -19,10 +20,11 @@ use serde::{Deserialize, Serialize};
 use super::{Act, ActionError, Footprint, Object, Standing};
 use crate::host::boot::Loader;
 use crate::setup::control::Control;
-use places::{Places, say};
+use entry::say;
+use places::Places;
 
 /// How long a boot loader's program may take: grub-mkconfig looks at all disks, image builders build.
-const LOADER_LIMIT: Duration = Duration::from_secs(600);
+pub(super) const LOADER_LIMIT: Duration = Duration::from_secs(600);
 
 /// See the module.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]

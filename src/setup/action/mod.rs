@@ -17,6 +17,7 @@ pub mod node_access;
 mod object;
 pub mod reset_methods;
 pub mod set_link;
+pub mod trial_boot;
 pub mod vf_autoprobe;
 pub mod vf_config;
 pub mod vf_count;
@@ -43,6 +44,7 @@ pub use node_access::NodeAccess;
 pub use object::{Footprint, Object};
 pub use reset_methods::ResetMethods;
 pub use set_link::SetLink;
+pub use trial_boot::TrialBoot;
 pub use vf_autoprobe::VfAutoprobe;
 pub use vf_config::VfConfig;
 pub use vf_count::VfCount;
@@ -185,6 +187,8 @@ pub enum Action {
     Install(Install),
     /// The kernel has these arguments in the next boots.
     KernelArguments(KernelArguments),
+    /// The kernel has these arguments in the next boot alone.
+    TrialBoot(TrialBoot),
     /// A function is reset in these ways.
     ResetMethods(ResetMethods),
     /// Somebody may open a function's VFIO node.
@@ -210,6 +214,7 @@ impl Action {
             Self::BindDriver(action) => Change::BindDriver(observe(action.resolve(control)?, control)?),
             Self::Install(action) => Change::Install(observe(action, control)?),
             Self::KernelArguments(action) => Change::KernelArguments(observe(action, control)?),
+            Self::TrialBoot(action) => Change::TrialBoot(observe(action, control)?),
             Self::ResetMethods(action) => Change::ResetMethods(observe(action.resolve(control)?, control)?),
             Self::NodeAccess(action) => Change::NodeAccess(observe(action.resolve(control)?, control)?),
         })
@@ -227,7 +232,8 @@ impl Action {
             | Self::Governor(_)
             | Self::LoadModule(_)
             | Self::Install(_)
-            | Self::KernelArguments(_) => None,
+            | Self::KernelArguments(_)
+            | Self::TrialBoot(_) => None,
             Self::SetLink(action) => Some(action.function),
             Self::VfAutoprobe(action) => Some(action.pf),
             Self::VfCount(action) => Some(action.pf),
@@ -243,7 +249,7 @@ impl Action {
     /// Whether it outlives the boot in which it is made.
     #[must_use]
     pub fn outlives_boot(&self) -> bool {
-        matches!(self, Self::Install(_) | Self::KernelArguments(_))
+        matches!(self, Self::Install(_) | Self::KernelArguments(_) | Self::TrialBoot(_))
     }
 }
 
@@ -262,6 +268,7 @@ impl fmt::Display for Action {
             Self::BindDriver(action) => action.describe(),
             Self::Install(action) => action.describe(),
             Self::KernelArguments(action) => action.describe(),
+            Self::TrialBoot(action) => action.describe(),
             Self::ResetMethods(action) => action.describe(),
             Self::NodeAccess(action) => action.describe(),
         };
@@ -297,6 +304,8 @@ pub enum Change {
     Install(Changed<Install, install::FilesState>),
     /// See [`Action::KernelArguments`].
     KernelArguments(Changed<KernelArguments, kernel_arguments::ArgumentsState>),
+    /// See [`Action::TrialBoot`].
+    TrialBoot(Changed<TrialBoot, trial_boot::TrialState>),
     /// See [`Action::ResetMethods`].
     ResetMethods(Changed<ResetMethods, reset_methods::MethodsState>),
     /// See [`Action::NodeAccess`].
@@ -381,6 +390,7 @@ impl Change {
             Self::BindDriver(change) => change,
             Self::Install(change) => change,
             Self::KernelArguments(change) => change,
+            Self::TrialBoot(change) => change,
             Self::ResetMethods(change) => change,
             Self::NodeAccess(change) => change,
         }
@@ -478,14 +488,15 @@ impl Change {
             | Self::ResetMethods(_)
             | Self::NodeAccess(_)
             | Self::Install(_)
-            | Self::KernelArguments(_) => Vec::new(),
+            | Self::KernelArguments(_)
+            | Self::TrialBoot(_) => Vec::new(),
         }
     }
 
     /// Whether it outlives the boot in which it is made.
     #[must_use]
     pub fn outlives_boot(&self) -> bool {
-        matches!(self, Self::Install(_) | Self::KernelArguments(_))
+        matches!(self, Self::Install(_) | Self::KernelArguments(_) | Self::TrialBoot(_))
     }
 
     /// Whether it ends with the boot in which it is made, though its transaction lasts: nothing persists a link that is up.
@@ -527,14 +538,17 @@ fn device_path(address: PciAddress) -> String {
     format!("/sys/bus/pci/devices/{address}")
 }
 
+fn unread(path: &str, reason: &str) -> ActionError {
+    ActionError::Unread { path: path.to_owned(), reason: reason.to_owned() }
+}
+
 /// A fact that an action cannot do without.
 fn required<T>(path: &str, fact: Fact<T>) -> Result<T, ActionError> {
-    let unread = |reason: String| ActionError::Unread { path: path.to_owned(), reason };
     match fact {
         Fact::Known(value) => Ok(value),
-        Fact::NotPresent => Err(unread("it does not exist".to_owned())),
-        Fact::Denied { .. } => Err(unread("permission denied".to_owned())),
-        Fact::Unreadable { reason, .. } => Err(unread(reason)),
+        Fact::NotPresent => Err(unread(path, "it does not exist")),
+        Fact::Denied { .. } => Err(unread(path, "permission denied")),
+        Fact::Unreadable { reason, .. } => Err(unread(path, &reason)),
     }
 }
 

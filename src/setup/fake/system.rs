@@ -26,6 +26,8 @@ impl FakeKernel {
         let generated = self.grub_config();
         fs::create_dir_all(self.at("/boot/grub")).unwrap();
         fs::write(self.at("/boot/grub/grub.cfg"), generated).unwrap();
+        self.make_grubenv();
+        self.put("/proc/cmdline", "BOOT_IMAGE=/vmlinuz root=UUID=1 ro quiet iommu=pt");
         self.make_initrd();
         self
     }
@@ -56,7 +58,8 @@ impl FakeKernel {
         let root = if settings.contains("GRUB_LOSES_ROOT") { "" } else { "root=UUID=1 ro" };
         format!(
             "menuentry 'Linux' {{\n\tlinux\t/vmlinuz {root} {value}\n}}\n\
-             menuentry 'Linux (recovery mode)' {{\n\tlinux\t/vmlinuz {root} single\n}}\n"
+             menuentry 'Linux (recovery mode)' {{\n\tlinux\t/vmlinuz {root} single\n}}\n\
+             source $prefix/custom.cfg\n"
         )
     }
 
@@ -73,6 +76,9 @@ impl FakeKernel {
     /// What a program prints, and does if `acts`.
     pub(super) fn tool_effect(&self, program: &str, arguments: &[&str], acts: bool) -> io::Result<String> {
         let kept = || self.text(KEPT).unwrap_or_default();
+        if let Some(answer) = self.once_effect(program, arguments, acts) {
+            return answer;
+        }
         match (program, arguments) {
             ("udevadm" | "systemctl" | "proxmox-boot-tool" | "mkinitcpio", _) => Ok(String::new()),
             ("update-initramfs", _) => {

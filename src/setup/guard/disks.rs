@@ -4,7 +4,7 @@ use super::{Guard, Objection, Rule, consent, refuse, unseen};
 use crate::host::fact::Fact;
 use crate::host::firmware::BootMode;
 use crate::host::pci::PciDevice;
-use crate::host::usage::{BlockUse, Disk};
+use crate::host::usage::{BlockUse, Disk, SYSTEM_PLACES};
 
 pub(super) fn disk_in_use(device: &PciDevice, disk: &Disk) -> Option<Objection> {
     let uses = match &disk.uses {
@@ -40,9 +40,6 @@ pub(super) fn disk_in_use(device: &PciDevice, disk: &Disk) -> Option<Objection> 
     Some(refuse(Rule::DiskInUse, device, evidence, remedy))
 }
 
-/// Where a host mounts what it starts from.
-const BOOT_PLACES: [&str; 6] = ["/", "/boot", "/boot/efi", "/efi", "/usr", "/var"];
-
 impl Guard<'_> {
     /// Disks that nobody uses now: what the host starts from, what the next boot mounts, what holds data.
     pub(super) fn idle_disks(&self, device: &PciDevice) -> Vec<Objection> {
@@ -59,7 +56,7 @@ impl Guard<'_> {
         let efi = disk.efi_system_partitions.first();
         let entries = disk.fstab.known().map_or(&[][..], Vec::as_slice);
         let named = entries.iter().find(|entry| {
-            BOOT_PLACES.contains(&entry.at.as_str()) || disk.efi_system_partitions.contains(&entry.device)
+            SYSTEM_PLACES.contains(&entry.at.as_str()) || disk.efi_system_partitions.contains(&entry.device)
         });
         let evidence = match (named, efi) {
             (Some(entry), _) => format!("this host has {} at {}, by /etc/fstab", entry.device, entry.at),

@@ -3,7 +3,7 @@
 use super::{Guard, Objection, Rule, consent, refuse, unseen};
 use crate::host::fact::Fact;
 use crate::host::pci::PciDevice;
-use crate::host::usage::Interface;
+use crate::host::usage::{Interface, SYSTEM_PLACES};
 
 impl Guard<'_> {
     pub(super) fn network(&self, device: &PciDevice) -> Vec<Objection> {
@@ -12,7 +12,10 @@ impl Guard<'_> {
             Fact::NotPresent => return Vec::new(),
             _ => return vec![unseen(device, "which network interfaces it has")],
         };
-        interfaces.iter().filter_map(|interface| self.interface(device, interface)).collect()
+        let found = interfaces.iter().flat_map(|interface| {
+            [self.interface(device, interface), self.remote_storage(device, interface)]
+        });
+        found.flatten().collect()
     }
 
     fn interface(&self, device: &PciDevice, interface: &Interface) -> Option<Objection> {
@@ -50,6 +53,26 @@ impl Guard<'_> {
             (Fact::Known(false), _) if !self.consents.remote_session => None,
             _ => Some(unseen(device, &format!("whether routes lead over {name}"))),
         }
+    }
+
+    /// Which of several ways files come is not told: with another one it is for the user to say.
+    fn remote_storage(&self, device: &PciDevice, interface: &Interface) -> Option<Objection> {
+        let Interface { name, uppers, routes, .. } = interface;
+        let mounts = self.facts.remote_mounts.known().filter(|_| *routes != Fact::Known(false))?;
+        let runs = mounts.iter().find(|mount| SYSTEM_PLACES.contains(&mount.at.as_str()));
+        let mount = runs.or(mounts.first())?;
+        let above = uppers.iter().map(|upper| format!(" below {upper}")).collect::<String>();
+        if runs.is_some() && !self.is_elsewhere(device, |other| &other.routes) {
+            return Some(refuse(
+                Rule::RemoteStorage,
+                device,
+                format!("this host has {} by {}, and only {name}{above} has routes", mount.at, mount.by),
+                "give the host another way to it first",
+            ));
+        }
+        let evidence =
+            format!("this host has {} by {}, which may come over {name}{above}", mount.at, mount.by);
+        Some(consent(Rule::RemoteStorage, device, evidence))
     }
 
     /// Whether `what` also holds for an interface of a function that stays.

@@ -26,6 +26,8 @@ pub enum Rule {
     DefaultRoute,
     /// The session that asks may have come over the function.
     SessionPath,
+    /// What this host runs from, or other files of its, come over the network, and may come over the function.
+    RemoteStorage,
     /// A process, usually a virtual machine, holds the function.
     VfioOpen,
     /// The function's virtual functions would go with it.
@@ -66,6 +68,8 @@ pub enum Rule {
     NoReset,
     /// Only a reset of its bus resets the function, which resets others too.
     BusReset,
+    /// Resets of such functions are known to go wrong.
+    KnownReset,
     /// The function may lose its power while nobody uses it, and not come back.
     D3cold,
     /// A display without the ROM that shows a guest its first picture.
@@ -92,6 +96,7 @@ impl Rule {
             Self::OnlyDefaultRoute => "only-default-route",
             Self::DefaultRoute => "default-route",
             Self::SessionPath => "session-path",
+            Self::RemoteStorage => "remote-storage",
             Self::VfioOpen => "vfio-open",
             Self::PfWithVfs => "pf-with-vfs",
             Self::VfInUse => "vf-in-use",
@@ -112,6 +117,7 @@ impl Rule {
             Self::NoIommu => "no-iommu",
             Self::NoReset => "no-reset",
             Self::BusReset => "bus-reset",
+            Self::KnownReset => "known-reset",
             Self::D3cold => "d3cold",
             Self::OptionRom => "option-rom",
             Self::PartOfCard => "part-of-card",

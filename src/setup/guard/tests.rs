@@ -128,6 +128,27 @@ fn consent_does_not_help_where_the_rule_refuses() {
 }
 
 #[test]
+fn a_way_to_remote_files_is_refused_if_it_is_the_only_one_and_needs_consent_else() {
+    const ROOT: &str = "1 0 0:22 / / rw - nfs4 host:/root rw";
+    const DATA: &str = "1 0 0:22 / /srv rw - nfs4 host:/srv rw";
+    let routes = |of: &[&str]| {
+        let lines = of.iter().map(|name| format!("\n{name} 000200C0 00000000 0001 0 0 0 00FFFFFF 0 0 0"));
+        format!("Iface Destination Gateway Flags RefCnt Use Metric Mask{}", lines.collect::<String>())
+    };
+    let rule = |mounts: &str, of: &[&str]| {
+        let kernel = FakeKernel::usual();
+        kernel.put("/proc/self/mountinfo", mounts);
+        kernel.put("/proc/net/route", &routes(of));
+        rules(&kernel, &[NIC.address])
+    };
+
+    assert_eq!(rule(ROOT, &["eth0"]), refused(Rule::RemoteStorage, NIC.address));
+    assert_eq!(rule(ROOT, &["eth0", "eth1"]), consentable(Rule::RemoteStorage, NIC.address));
+    assert_eq!(rule(DATA, &["eth0"]), consentable(Rule::RemoteStorage, NIC.address));
+    assert_eq!(rule(ROOT, &["eth1"]), []);
+}
+
+#[test]
 fn the_only_default_route_is_refused_and_one_of_two_needs_consent() {
     const TABLE: &str = "Iface Destination Gateway Flags RefCnt Use Metric Mask\neth1 00000000 0202000A 0003 0 0 0 00000000\neth0 00000000 0203000A 0003 0 0 9 00000000";
     let one = FakeKernel::usual();

@@ -4,6 +4,7 @@ use std::collections::BTreeSet;
 
 use super::{Guard, Objection, Rule, Severity, is_sibling};
 use crate::host::fact::Fact;
+use crate::host::pci::known_resets::known_reset;
 use crate::host::pci::{BarKind, PciDevice};
 
 impl Guard<'_> {
@@ -12,6 +13,7 @@ impl Guard<'_> {
     pub fn warnings(&self, device: &PciDevice, nodes: &BTreeSet<u32>) -> Vec<Objection> {
         let found = [
             self.bus_reset(device),
+            bad_reset(device),
             self.d3cold(device),
             option_rom(device),
             self.part_of_card(device),
@@ -78,6 +80,13 @@ impl Guard<'_> {
             format!("unless that is meant: name {others} too"),
         ))
     }
+}
+
+fn bad_reset(device: &PciDevice) -> Option<Objection> {
+    let known = known_reset((*device.vendor_id.known()?, *device.device_id.known()?))?;
+    let method = known.used(device.reset_methods.known()?)?;
+    let evidence = format!("{}: after its reset by `{method}`, {}", known.name, known.effect);
+    Some(warn(Rule::KnownReset, device, evidence, known.workaround.to_owned()))
 }
 
 fn option_rom(device: &PciDevice) -> Option<Objection> {

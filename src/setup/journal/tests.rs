@@ -6,6 +6,7 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
 use super::*;
 use crate::setup::fake::memory_dir;
+use crate::setup::law::PATIENCE;
 
 const SHORT: Duration = Duration::from_millis(60);
 const CHANGE: &str = r#"{"action":"set_link","goal":{"function":"0000:01:00.0","interface":"eth0","up":true},"prior":{"up":false}}"#;
@@ -23,7 +24,7 @@ fn intent(step: u32) -> Record {
 #[test]
 fn records_are_read_back_and_ids_count_up() {
     let (_directory, journal) = journal();
-    let lock = journal.lock(SHORT, |_| {}).unwrap();
+    let lock = journal.lock(PATIENCE, |_| {}).unwrap();
     let mut first = journal.begin(&lock, "boot", &About::of(&["apply".to_owned()])).unwrap();
     first.record(&intent(0)).unwrap();
     first.record(&Record::Done { step: 0 }).unwrap();
@@ -42,7 +43,7 @@ fn records_are_read_back_and_ids_count_up() {
 #[test]
 fn a_torn_last_line_was_never_written_and_the_next_one_does_not_continue_it() {
     let (directory, journal) = journal();
-    let lock = journal.lock(SHORT, |_| {}).unwrap();
+    let lock = journal.lock(PATIENCE, |_| {}).unwrap();
     let mut writer = journal.begin(&lock, "boot", &About::of(&[])).unwrap();
     writer.record(&intent(0)).unwrap();
     writer.record(&Record::Done { step: 0 }).unwrap();
@@ -98,7 +99,7 @@ fn corrupt_foreign_and_newer_journals_stop_everything_and_are_named() {
 #[test]
 fn a_second_one_waits_says_for_whom_and_gives_up() {
     let (_directory, journal) = journal();
-    let _held = journal.lock(SHORT, |_| {}).unwrap();
+    let _held = journal.lock(PATIENCE, |_| {}).unwrap();
     let mut told = String::new();
 
     let error = journal.lock(SHORT, |holder| told = holder.to_owned()).unwrap_err();

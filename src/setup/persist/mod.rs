@@ -29,7 +29,7 @@ mod tests;
 pub use goal::{Expected, PersistedGoal, PersistedGoalError};
 
 use super::action::install::{Content, Install, NewFile, Refresh};
-use super::action::{Action, KernelArguments};
+use super::action::{Action, KernelArguments, TrialBoot};
 use super::goal::Goal;
 use super::guard::Consents;
 use super::plan::PlanError;
@@ -83,13 +83,7 @@ pub fn steps(
     wanted: &Persistence<'_>,
 ) -> Result<Vec<Action>, PlanError> {
     let Persistence { name, goal, program } = *wanted;
-    if !is_name(name) {
-        return Err(PlanError::Invalid(format!(
-            "`{}` cannot be the name of what is persisted: it has up to 64 of a-z, 0-9, - and .; a profile has a `name` of \
-             its own choice",
-            name.escape_debug()
-        )));
-    }
+    check_name(name)?;
     let persisted = PersistedGoal::new(facts, name, goal, consents)?;
     let cannot = |reason: String| {
         let text = by_hand(&persisted, goal);
@@ -145,6 +139,44 @@ pub fn steps(
         steps.push(Action::KernelArguments(KernelArguments { name: name.to_owned(), loader, arguments }));
     }
     Ok(steps)
+}
+
+/// The step that lets the next boot alone have the kernel arguments of `goal`, if it has any.
+///
+/// # Errors
+/// [`PlanError::Invalid`] and [`PlanError::Unpersistable`].
+pub fn trial_boot(boot: &Boot, name: &str, goal: &Goal) -> Result<Option<Action>, PlanError> {
+    check_name(name)?;
+    let arguments = goal.kernel_arguments.clone();
+    if arguments.is_empty() {
+        return Ok(None);
+    }
+    let why = match (boot.described_elsewhere, boot.loader.clone()) {
+        (Some(why), _) => why.to_owned(),
+        (None, Some(loader)) if TrialBoot::is_possible(&loader) => {
+            return Ok(Some(Action::TrialBoot(TrialBoot { name: name.to_owned(), loader, arguments })));
+        }
+        (None, Some(loader)) => format!("arguments are kept by {loader}"),
+        (None, None) => "which boot loader this system has cannot be told".to_owned(),
+    };
+    Err(PlanError::Unpersistable {
+        reason: format!("only GRUB and systemd-boot with entries in files start an entry once, and {why}"),
+        by_hand: format!(
+            "# In the menu of the loader, e at an entry edits its arguments for one boot. Add:\n{}\n",
+            arguments.join(" ")
+        ),
+    })
+}
+
+fn check_name(name: &str) -> Result<(), PlanError> {
+    if is_name(name) {
+        return Ok(());
+    }
+    Err(PlanError::Invalid(format!(
+        "`{}` cannot be the name of what is persisted: it has up to 64 of a-z, 0-9, - and .; a profile has a `name` of \
+         its own choice",
+        name.escape_debug()
+    )))
 }
 
 /// Whether `name` can be part of the names of files, units and labels.

@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use super::*;
 use crate::host;
+use crate::host::boot::Loader;
 use crate::setup::control::Control;
 use crate::setup::fake::FakeKernel;
 use crate::setup::law::planned_for_good;
@@ -138,6 +139,24 @@ fn users_may_lock_memory_from_their_next_login_on() {
     assert_eq!(files.len(), 1, "{files:#?}");
     let text = text(&files, "/etc/security/limits.d/thruway-it.conf");
     assert!(text.ends_with("joe - memlock 8388608\n@kvm - memlock 1\n1000:1000 - memlock 1\n"), "{text}");
+}
+
+#[test]
+fn a_trial_boot_is_for_loaders_that_start_an_entry_once() {
+    let goal = goal_of("kernel_arguments: [a=1]");
+    let boot = |loader| Boot { loader, ..Boot::collect(FakeKernel::usual().source()) };
+
+    let by_entries = trial_boot(&boot(Some(Loader::Entries { directory: "/x".to_owned() })), "it", &goal);
+    let without = trial_boot(&boot(None), "it", &Goal::default());
+
+    assert!(matches!(by_entries, Ok(Some(Action::TrialBoot(_)))), "{by_entries:?}");
+    assert!(matches!(without, Ok(None)), "{without:?}");
+    for loader in [None, Some(Loader::Grubby {}), Some(Loader::ProxmoxBootTool {})] {
+        let error = trial_boot(&boot(loader), "it", &goal).unwrap_err();
+        let PlanError::Unpersistable { reason, by_hand } = error else { panic!("{error}") };
+        assert!(reason.contains("start an entry once"), "{reason}");
+        assert!(by_hand.contains("\na=1\n"), "{by_hand}");
+    }
 }
 
 #[test]

@@ -10,7 +10,7 @@ use crate::setup::fake::{BOOT, FakeKernel, Fault, NVME, Node, Trouble, memory_di
 use crate::setup::goal::Goal;
 use crate::setup::guard::Consents;
 use crate::setup::journal::{Home, Journal};
-use crate::setup::law::planned_for_good;
+use crate::setup::law::{PATIENCE, planned_for_good};
 use crate::setup::plan::{Plan, plan};
 use crate::setup::status::{Now, status};
 
@@ -43,7 +43,7 @@ impl Site {
         work: impl FnOnce(&Executor<'_>) -> T,
     ) -> T {
         let journal = self.journal();
-        let lock = journal.lock(BIND_LIMIT, |_| {}).unwrap();
+        let lock = journal.lock(PATIENCE, |_| {}).unwrap();
         work(&Executor {
             control: &self.kernel,
             journal: &journal,
@@ -229,7 +229,7 @@ fn what_cannot_be_written_down_is_not_done() {
     let goal: Goal = serde_json::from_value(serde_yaml::from_str(VFS).unwrap()).unwrap();
     let plan = plan(&host::collect(site.kernel.source()), &goal, &Consents::default()).unwrap();
     let journal = site.journal();
-    let lock = journal.lock(BIND_LIMIT, |_| {}).unwrap();
+    let lock = journal.lock(PATIENCE, |_| {}).unwrap();
     std::fs::remove_dir_all(site.run.path().join("run")).unwrap();
     site.kernel.trouble(None);
 
@@ -272,7 +272,7 @@ fn an_interrupted_undo_is_continued_by_the_next() {
     let journal = site.journal();
     let asked = Cell::new(0);
 
-    let lock = journal.lock(BIND_LIMIT, |_| {}).unwrap();
+    let lock = journal.lock(PATIENCE, |_| {}).unwrap();
     let error = Executor {
         control: &site.kernel,
         journal: &journal,
@@ -300,7 +300,7 @@ fn an_interrupted_apply_leaves_the_state_before() {
     let goal: Goal = serde_json::from_value(serde_yaml::from_str(VFS).unwrap()).unwrap();
     let plan = plan(&host::collect(site.kernel.source()), &goal, &Consents::default()).unwrap();
     let journal = site.journal();
-    let lock = journal.lock(BIND_LIMIT, |_| {}).unwrap();
+    let lock = journal.lock(PATIENCE, |_| {}).unwrap();
     let asked = Cell::new(0);
 
     let error = Executor {

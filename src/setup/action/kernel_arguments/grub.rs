@@ -1,8 +1,8 @@
 //! GRUB: arguments go into a file that its generator reads; what the generator would write is judged before it does.
 
 use super::LOADER_LIMIT;
-use super::places::{common, unread, words};
-use crate::setup::action::ActionError;
+use super::entry::{common, words};
+use crate::setup::action::{ActionError, unread};
 use crate::setup::control::{Control, ControlError};
 use crate::sys::system_file::SystemFile;
 

@@ -2,9 +2,11 @@
 
 use std::collections::BTreeMap;
 
+use super::entry::{common, edited_entry, edited_line, is_linux, options, root, words};
 use super::{KernelArguments, LOADER_LIMIT, grub};
 use crate::host::boot::Loader;
-use crate::setup::action::{ActionError, optional, required};
+use crate::setup::action::trial_boot::TRIAL;
+use crate::setup::action::{ActionError, optional, required, unread};
 use crate::setup::control::{Control, ControlError};
 use crate::sys::system_file::SystemFile;
 
@@ -17,11 +19,6 @@ const KERNELSTUB: &str = "/etc/kernelstub/configuration";
 pub(super) struct Places<'a> {
     wanted: &'a KernelArguments,
     control: &'a dyn Control,
-}
-
-/// Words for people: `a b`.
-pub(super) fn say(words: &[String]) -> String {
-    format!("`{}`", words.join(" "))
 }
 
 impl<'a> Places<'a> {
@@ -41,7 +38,8 @@ impl<'a> Places<'a> {
                 let names = required(directory, self.control.source().list(directory))?;
                 let running = words(&self.text("/proc/cmdline")?.unwrap_or_default());
                 let own = root(&running);
-                for name in names.iter().filter(|name| name.ends_with(".conf")) {
+                let stays = |name: &&String| name.ends_with(".conf") && !name.starts_with(TRIAL);
+                for name in names.iter().filter(stays) {
                     let path = format!("{directory}/{name}");
                     // Without a kernel of Linux (a memory test), or with another root: not an entry of this system.
                     if let Some(text) = self.text(&path)?.filter(|text| is_linux(text)) {
@@ -180,97 +178,4 @@ impl<'a> Places<'a> {
         self.control.replace_file(path, &SystemFile::Text { text: new, mode, uid, gid })?;
         Ok(())
     }
-}
-
-pub(super) fn unread(path: &str, reason: &str) -> ActionError {
-    ActionError::Unread { path: path.to_owned(), reason: reason.to_owned() }
-}
-
-pub(super) fn words(text: &str) -> Vec<String> {
-    text.split_whitespace().map(str::to_owned).collect()
-}
-
-/// The word that says where the system is.
-fn root(words: &[String]) -> Option<&str> {
-    words.iter().map(String::as_str).find(|word| word.starts_with("root="))
-}
-
-/// The words that all of `lists` have.
-pub(super) fn common(lists: impl Iterator<Item = Vec<String>>) -> Vec<String> {
-    lists
-        .reduce(|mut common, list| {
-            common.retain(|word| list.contains(word));
-            common
-        })
-        .unwrap_or_default()
-}
-
-/// The rest of a line of a boot entry with that key.
-fn value<'t>(line: &'t str, key: &str) -> Option<&'t str> {
-    let rest = line.trim_start().strip_prefix(key)?;
-    rest.starts_with([' ', '\t']).then(|| rest.trim())
-}
-
-fn is_linux(entry: &str) -> bool {
-    entry.lines().any(|line| value(line, "linux").is_some())
-}
-
-fn options(entry: &str) -> Vec<String> {
-    entry.lines().filter_map(|line| value(line, "options")).flat_map(words).collect()
-}
-
-/// A line of words, with some more and some less; where they stand and how far apart stays.
-fn edited_line(text: &str, add: &[&str], remove: &[&str]) -> String {
-    let (line, end) = text.split_at(text.trim_end().len());
-    let mut line = without(line, remove);
-    let had = words(&line);
-    for word in add.iter().filter(|word| !had.iter().any(|other| other == *word)) {
-        if !line.is_empty() {
-            line.push(' ');
-        }
-        line.push_str(word);
-    }
-    line + end
-}
-
-/// A boot entry with some words more at the end of its last line of options, and some less in all of them.
-fn edited_entry(text: &str, add: &[&str], remove: &[&str]) -> String {
-    let last = text.lines().filter(|line| value(line, "options").is_some()).count();
-    let had = options(text);
-    let add: Vec<_> = add.iter().copied().filter(|word| !had.iter().any(|other| other == word)).collect();
-    let mut seen = 0;
-    let mut new: String = text
-        .split_inclusive('\n')
-        .map(|line| {
-            if value(line, "options").is_none() {
-                return line.to_owned();
-            }
-            seen += 1;
-            edited_line(line, if seen == last { &add } else { &[] }, remove)
-        })
-        .collect();
-    if last == 0 && !add.is_empty() {
-        if !new.ends_with('\n') {
-            new.push('\n');
-        }
-        new.push_str(&format!("options {}\n", add.join(" ")));
-    }
-    new
-}
-
-/// `line` without `remove`, each word with the space before it.
-fn without(line: &str, remove: &[&str]) -> String {
-    let mut kept = String::new();
-    let mut rest = line;
-    while !rest.is_empty() {
-        let word_at = rest.find(|c: char| !c.is_whitespace()).unwrap_or(rest.len());
-        let (space, tail) = rest.split_at(word_at);
-        let (word, tail) = tail.split_at(tail.find(char::is_whitespace).unwrap_or(tail.len()));
-        if !remove.contains(&word) {
-            kept.push_str(space);
-            kept.push_str(word);
-        }
-        rest = tail;
-    }
-    if kept.starts_with(' ') && !line.starts_with(' ') { kept.trim_start().to_owned() } else { kept }
 }

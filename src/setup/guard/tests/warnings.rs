@@ -74,6 +74,16 @@ fn a_reset_of_the_bus_is_told_while_others_are_on_it() {
 }
 
 #[test]
+fn a_reset_that_is_known_to_go_wrong_is_told_while_the_kernel_would_use_it() {
+    // Samsung SM961: FLR hurts.
+    let kernel = with(Function { ids: (0x144D, 0xA804), ..NVME });
+    for (methods, expected) in [("flr bus", &[Rule::KnownReset][..]), ("device_specific flr", &[])] {
+        put(&kernel, "reset_method", methods);
+        assert_eq!(warnings(&kernel, &[NVME.address]), expected, "{methods}");
+    }
+}
+
+#[test]
 fn a_display_without_rom_is_told() {
     let kernel = with(of_class(0x03_0000));
     let bar = "0x00000000e0000000 0x00000000efffffff 0x0000000000042208\n";

@@ -135,7 +135,7 @@ grub() {
         -e "s/^GRUB_CMDLINE_LINUX_DEFAULT=.*/GRUB_CMDLINE_LINUX_DEFAULT=\"$arguments\"/" "$root/etc/default/grub"
     mkdir -p "$root/boot/grub/x86_64-efi" "$root/boot/efi/EFI/BOOT"
     cp "$root"/usr/lib/grub/x86_64-efi/*.{mod,lst} "$root/boot/grub/x86_64-efi/"
-    printf 'search.fs_uuid %s root\nset prefix=($root)/boot/grub\nconfigfile $prefix/grub.cfg\n' "$root_uuid" \
+    printf 'search.fs_uuid %s root\nset prefix=($root)/boot/grub\n' "$root_uuid" \
         >"$root/embedded.cfg"
     in_root "$root" grub-mkimage -O x86_64-efi -p /boot/grub -c /embedded.cfg -o /boot/efi/EFI/BOOT/BOOTX64.EFI \
         part_gpt ext2 normal configfile search search_fs_uuid linux echo test gzio all_video

@@ -34,6 +34,7 @@ mod cuts;
 mod host;
 mod image;
 mod persist;
+mod trial;
 mod walk;
 
 pub(crate) use boot::{Boot, Cut};

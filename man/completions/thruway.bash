@@ -128,7 +128,7 @@ _thruway() {
             return 0
             ;;
         thruway__subcmd__apply)
-            opts="-y -v -q -h -V --persist --allow --dry-run --confirm-within --yes --format --color --verbose --quiet --help --version"
+            opts="-y -v -q -h -V --persist --trial-boot --allow --dry-run --confirm-within --yes --format --color --verbose --quiet --help --version"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -420,7 +420,7 @@ _thruway() {
             return 0
             ;;
         thruway__subcmd__plan)
-            opts="-v -q -h -V --persist --allow --format --color --verbose --quiet --help --version"
+            opts="-v -q -h -V --persist --trial-boot --allow --format --color --verbose --quiet --help --version"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0

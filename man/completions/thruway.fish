@@ -201,6 +201,7 @@ complete -c thruway -n "__fish_thruway_using_subcommand plan" -l color -d 'When 
 always\t'Even into files and pipes'
 never\t'Not at all'"
 complete -c thruway -n "__fish_thruway_using_subcommand plan" -l persist -d 'Make it so at every boot, too: by files below /etc that thruway undo removes. thruway.skip=1 on the kernel\'s command line switches them off for one boot'
+complete -c thruway -n "__fish_thruway_using_subcommand plan" -l trial-boot -d 'Only let the next boot have host.kernel_arguments, to see whether the host comes up with them; the boot after that is as before. With GRUB and systemd-boot'
 complete -c thruway -n "__fish_thruway_using_subcommand plan" -s v -l verbose -d 'Say more on stderr; twice for debugging, thrice for everything'
 complete -c thruway -n "__fish_thruway_using_subcommand plan" -s q -l quiet -d 'Say nothing on stderr but errors'
 complete -c thruway -n "__fish_thruway_using_subcommand plan" -s h -l help -d 'Print help (see more with \'--help\')'
@@ -214,6 +215,7 @@ complete -c thruway -n "__fish_thruway_using_subcommand apply" -l color -d 'When
 always\t'Even into files and pipes'
 never\t'Not at all'"
 complete -c thruway -n "__fish_thruway_using_subcommand apply" -l persist -d 'Make it so at every boot, too: by files below /etc that thruway undo removes. thruway.skip=1 on the kernel\'s command line switches them off for one boot'
+complete -c thruway -n "__fish_thruway_using_subcommand apply" -l trial-boot -d 'Only let the next boot have host.kernel_arguments, to see whether the host comes up with them; the boot after that is as before. With GRUB and systemd-boot'
 complete -c thruway -n "__fish_thruway_using_subcommand apply" -l dry-run -d 'Show what would be done, and do nothing'
 complete -c thruway -n "__fish_thruway_using_subcommand apply" -s y -l yes -d 'Do it without asking'
 complete -c thruway -n "__fish_thruway_using_subcommand apply" -s v -l verbose -d 'Say more on stderr; twice for debugging, thrice for everything'

@@ -52,6 +52,9 @@ pub(crate) fn run(args: &Args, context: &Context) -> CliResult {
         return Ok(Exit::Ok.into());
     }
     let facts = restore::wait(workplace.control(), &goal).or_exit(Exit::Host)?;
+    for sentence in restore::in_other_company(&facts, &goal) {
+        context.note(sentence);
+    }
     let consents = Consents { allow: goal.allow.iter().copied().collect(), remote_session: false };
     let wanted = named(goal.host.clone())?;
     let plan = plan(&facts, &wanted, &consents).map_err(plan_failure)?;

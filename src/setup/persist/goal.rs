@@ -6,6 +6,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::host::HostFacts;
 use crate::host::fact::Fact;
+use crate::host::pci::PciDevice;
 use crate::host::select::{path_of, resolve, resolve_all};
 use crate::setup::goal::{AccessGoal, DeviceGoal, Goal, Selector, VfSelector};
 use crate::setup::guard::Consents;
@@ -46,6 +47,26 @@ pub struct Expected {
     /// The driver that it should have; none if it is a physical function of virtual ones.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub driver: Option<String>,
+    /// What else was in its IOMMU group, but for virtual functions; in order.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub group: Vec<PciIds>,
+}
+
+/// What is in the IOMMU group of `device` beside it: vendor and device IDs, in order. Virtual functions come and go.
+pub(super) fn companions(facts: &HostFacts, device: &PciDevice) -> Vec<PciIds> {
+    let group = device.iommu_group.known().and_then(|id| facts.group(*id));
+    let names = group.and_then(|group| group.devices.known()).map_or(&[][..], Vec::as_slice);
+    let others = names.iter().filter_map(|name| facts.device(name.parse().ok()?));
+    let mut found: Vec<_> = others
+        .filter(|other| other.address != device.address && other.physical_function == Fact::NotPresent)
+        .filter_map(|other| ids(&other.vendor_id, &other.device_id))
+        .collect();
+    found.sort_unstable_by_key(|ids| (ids.vendor, ids.device));
+    found
+}
+
+fn ids(vendor: &Fact<u16>, device: &Fact<u16>) -> Option<PciIds> {
+    Some(PciIds { vendor: *vendor.known()?, device: *device.known()? })
 }
 
 /// Why a persisted goal cannot be used.
@@ -186,9 +207,6 @@ impl Namer<'_> {
         let path = path_of(self.facts, address).ok_or_else(|| {
             unnamed("the bridges to it cannot be read, and its address may change with a boot")
         })?;
-        let ids = |vendor: &Fact<u16>, device: &Fact<u16>| {
-            Some(PciIds { vendor: *vendor.known()?, device: *device.known()? })
-        };
         let device = device.ok_or_else(|| unnamed("it is not there"))?;
         let expected = Expected {
             ids: ids(&device.vendor_id, &device.device_id).ok_or_else(|| {
@@ -196,6 +214,7 @@ impl Namer<'_> {
             })?,
             subsystem: ids(&device.subsystem_vendor_id, &device.subsystem_device_id),
             driver: driver.map(str::to_owned),
+            group: companions(self.facts, device),
             path: path.clone(),
         };
         match self.expects.iter_mut().find(|other| other.path == path) {

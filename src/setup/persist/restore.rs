@@ -2,13 +2,15 @@
 
 use std::time::Duration;
 
-use super::PersistedGoal;
+use super::goal::companions;
+use super::{Expected, PersistedGoal};
 use crate::host::fact::Fact;
 use crate::host::pci::PciDevice;
 use crate::host::select::resolve;
 use crate::host::{self, HostFacts};
 use crate::setup::control::Control;
 use crate::setup::goal::Selector;
+use crate::spec::pci::PciIds;
 
 /// How long the devices of a persisted goal are waited for, once the system starts.
 pub const PATIENCE: Duration = Duration::from_secs(60);
@@ -62,6 +64,29 @@ pub fn wait(control: &dyn Control, goal: &PersistedGoal) -> Result<HostFacts, Re
         control.pause(NAP);
         waited += NAP;
     }
+}
+
+/// What is in other company than when it was persisted, each in one sentence: firmware was updated, a card was moved, a kernel
+/// sees other bridges. Whether a guest may still have it is for the guard.
+#[must_use]
+pub fn in_other_company(facts: &HostFacts, goal: &PersistedGoal) -> Vec<String> {
+    let list = |ids: &[PciIds]| match ids {
+        [] => "nothing".to_owned(),
+        ids => ids.iter().map(ToString::to_string).collect::<Vec<_>>().join(", "),
+    };
+    let differs = |expected: &Expected| {
+        let address = resolve(facts, &Selector::Path(expected.path.clone())).ok()?;
+        let now = companions(facts, facts.device(address)?);
+        let text = || {
+            format!(
+                "{address} shares its IOMMU group with {} now, and with {} when it was persisted",
+                list(&now),
+                list(&expected.group)
+            )
+        };
+        (expected.driver.is_some() && now != expected.group).then(text)
+    };
+    goal.expects.iter().filter_map(differs).collect()
 }
 
 /// The first device that is not there, or not ready.

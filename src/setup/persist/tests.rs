@@ -6,9 +6,9 @@ use super::*;
 use crate::host;
 use crate::host::boot::Loader;
 use crate::setup::control::Control;
-use crate::setup::fake::FakeKernel;
+use crate::setup::fake::{FakeKernel, Function, NVME};
 use crate::setup::law::planned_for_good;
-use crate::setup::persist::restore::{RestoreError, wait};
+use crate::setup::persist::restore::{RestoreError, in_other_company, wait};
 
 fn goal_of(yaml: &str) -> Goal {
     serde_json::from_value(serde_yaml::from_str(yaml).unwrap()).unwrap()
@@ -209,6 +209,22 @@ fn a_boot_waits_for_devices_and_stops_at_another_one_in_their_place() {
         "{replaced}"
     );
     assert!(matches!(gone, RestoreError::Missing { .. }), "{gone}");
+}
+
+#[test]
+fn a_boot_tells_what_is_in_other_company_than_it_was() {
+    let kernel = FakeKernel::usual().with_grub();
+    let goal = persisted(&kernel);
+    let before = in_other_company(&wait(&kernel, &goal).unwrap(), &goal);
+    kernel.add(&Function { address: "0000:02:00.1", ids: (0x1234, 0x5678), driver: None, ..NVME });
+
+    let after = in_other_company(&wait(&kernel, &goal).unwrap(), &goal);
+
+    assert_eq!(before, [""; 0]);
+    assert_eq!(
+        after,
+        ["0000:02:00.0 shares its IOMMU group with 1234:5678 now, and with nothing when it was persisted"]
+    );
 }
 
 #[test]

@@ -6,6 +6,7 @@
 mod attached;
 mod goals;
 mod killed;
+mod layers;
 mod processors;
 mod storage;
 mod together;

@@ -20,6 +20,7 @@
 //! - [`check`] has opinions on those facts: each finding with its evidence, its cause and what to do.
 //! - [`setup`] changes the host through a journal that can undo every step.
 //! - [`vmm`] runs a machine: vCPUs, memory, chipset, virtio and passed-through devices.
+//! - [`bench`] measures what virtualization costs on this host, with guests of a few instructions.
 //! - [`rehearse`] boots an emulated host in which the whole road can be tried first.
 //! - [`profile`] is the YAML a user writes; [`report`] is what a user sees; [`cli`] joins them.
 //! - [`sys`] and [`spec`] carry them all: the kernel's interfaces made safe, and the numbers of the standards.
@@ -35,6 +36,7 @@
     )
 )]
 
+pub mod bench;
 pub mod check;
 pub mod cli;
 pub mod host;

@@ -29,6 +29,7 @@
 pub mod exit;
 
 mod apply;
+mod bench;
 mod bind;
 mod boot;
 mod capture;
@@ -143,6 +144,8 @@ enum Command {
     Run(run::Args),
     /// Write a profile's machine for QEMU, libvirt, Cloud Hypervisor or systemd
     Export(export::Args),
+    /// Measure what virtualization costs on this host
+    Bench(bench::Args),
     /// Take the road, or run one command, in an emulated host
     Rehearse(rehearse::Args),
     /// List, show and check profiles: the YAML that describes a host and its machine
@@ -172,6 +175,7 @@ impl Command {
             Self::Verify(args) => verify::run(args, context),
             Self::Run(args) => run::run(args, context),
             Self::Export(args) => export::run(args, context),
+            Self::Bench(args) => bench::run(args, context),
             Self::Rehearse(args) => rehearse::run(args, context),
             Self::Profile(args) => profile::run(args, context),
             Self::Generate(args) => generate::run(args, context),

@@ -1,5 +1,6 @@
 //! One view for each kind of answer: from values of the rooms below to text.
 
+pub mod bench;
 pub mod diff;
 pub mod facts;
 pub mod findings;

@@ -12,7 +12,7 @@ use crate::setup::goal::Selector;
 use crate::spec::units::ByteSize;
 use crate::vmm::boot::BootError;
 use crate::vmm::chipset::pvpanic::PvpanicConfig;
-use crate::vmm::config::MachineConfig;
+use crate::vmm::config::{InterruptMode, MachineConfig};
 use crate::vmm::machine::{BuildError, Machine};
 use crate::vmm::run::ExitReason;
 use crate::vmm::virtio::devices::block::{BlockConfig, ImageFormat};
@@ -54,6 +54,9 @@ pub(crate) struct Args {
     /// Virtual CPUs, 1 to 8 [default without a profile: 1]
     #[arg(long, value_name = "N", allow_negative_numbers = true)]
     cpus: Option<i64>,
+    /// Where the interrupt controllers are; userspace takes one CPU [default without a profile: kernel]
+    #[arg(long, value_name = "MODE")]
+    interrupts: Option<InterruptMode>,
     /// Guest memory: 512MiB, 4GiB [default without a profile: 512MiB]
     #[arg(long, value_name = "SIZE", allow_hyphen_values = true)]
     memory: Option<ByteSize>,
@@ -186,6 +189,10 @@ fn lay_over(args: &Args, loaded: &mut Loaded) -> Result<(), Failure> {
     if let Some(cpus) = args.cpus {
         loaded.profile.machine.cpus = cpus;
         loaded.overridden("machine.cpus");
+    }
+    if let Some(interrupts) = args.interrupts {
+        loaded.profile.machine.interrupts = interrupts;
+        loaded.overridden("machine.interrupts");
     }
     if let Some(memory) = args.memory {
         loaded.profile.machine.memory = memory;

@@ -159,7 +159,7 @@ impl Gather<'_> {
         self,
         lookup: impl Fn(&Selector) -> Result<Option<PciAddress>, E>,
     ) -> MachineConfig {
-        let Machine { cpus, memory, boot, on_reboot, devices } = &self.profile.machine;
+        let Machine { cpus, interrupts, memory, boot, on_reboot, devices } = &self.profile.machine;
         let absolute = |path: &PathBuf| self.directory.join(path);
         let (mut configs, mut positions) = (Vec::new(), Vec::new());
         for (position, device) in devices.iter().enumerate() {
@@ -196,6 +196,7 @@ impl Gather<'_> {
         let config = MachineConfig {
             name: self.profile.name.clone(),
             cpus: vcpus.unwrap_or(NonZeroU8::MIN),
+            interrupts: *interrupts,
             memory: *memory,
             boot: BootConfig {
                 kernel: self.directory.join(&self.kernel),

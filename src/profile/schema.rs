@@ -11,7 +11,7 @@ use serde::{Deserialize, Serialize};
 use crate::setup::goal::{Goal, Selector};
 use crate::spec::units::ByteSize;
 use crate::vmm::chipset::pvpanic::PvpanicConfig;
-use crate::vmm::config::OnReboot;
+use crate::vmm::config::{InterruptMode, OnReboot};
 use crate::vmm::virtio::devices::block::BlockConfig;
 use crate::vmm::virtio::devices::console::ConsoleConfig;
 use crate::vmm::virtio::devices::net::NetConfig;
@@ -61,6 +61,8 @@ pub struct Machine {
     /// Virtual CPUs, 1 to 8.
     #[schemars(range(min = 1, max = 8))]
     pub cpus: i64,
+    /// Where its interrupt controllers are. `userspace` has no APIC and takes one CPU.
+    pub interrupts: InterruptMode,
     /// Guest memory: 16MiB to 256GiB, a multiple of 4KiB.
     pub memory: ByteSize,
     /// What is started in it.
@@ -75,6 +77,7 @@ impl Default for Machine {
     fn default() -> Self {
         Self {
             cpus: 1,
+            interrupts: InterruptMode::default(),
             memory: ByteSize::from_mebibytes(512),
             boot: Boot::default(),
             on_reboot: OnReboot::default(),

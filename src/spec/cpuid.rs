@@ -3,6 +3,8 @@
 //! Intel SDM volume 2A, CPUID (June 2024); AMD APM volume 3 (24594 rev. 3.36), appendix E; the hypervisor leaves from
 //! Linux: Documentation/virt/kvm/x86/cpuid.rst and the Hypervisor Top Level Functional Specification 6.0b, 2.4.
 
+pub mod local_apic;
+
 use serde::{Deserialize, Serialize};
 
 /// Highest basic leaf, vendor string.

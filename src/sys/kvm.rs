@@ -11,11 +11,12 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicI32, AtomicU8, AtomicU32, Ordering};
 
 use kvm_bindings::{
-    KVM_COALESCED_MMIO_PAGE_OFFSET, KVM_DEV_VFIO_GROUP, KVM_DEV_VFIO_GROUP_ADD, KVM_DEV_VFIO_GROUP_DEL,
-    KVM_EXIT_FAIL_ENTRY, KVM_EXIT_HLT, KVM_EXIT_INTERNAL_ERROR, KVM_EXIT_INTR, KVM_EXIT_IO, KVM_EXIT_IO_IN,
-    KVM_EXIT_MMIO, KVM_EXIT_SHUTDOWN, KVM_EXIT_SYSTEM_EVENT, KVM_MEM_READONLY, kvm_coalesced_mmio,
-    kvm_coalesced_mmio_ring, kvm_create_device, kvm_device_attr, kvm_device_type_KVM_DEV_TYPE_VFIO, kvm_run,
-    kvm_userspace_memory_region,
+    KVM_CAP_SPLIT_IRQCHIP, KVM_COALESCED_MMIO_PAGE_OFFSET, KVM_DEV_VFIO_GROUP, KVM_DEV_VFIO_GROUP_ADD,
+    KVM_DEV_VFIO_GROUP_DEL, KVM_EXIT_FAIL_ENTRY, KVM_EXIT_HLT, KVM_EXIT_INTERNAL_ERROR, KVM_EXIT_INTR,
+    KVM_EXIT_IO, KVM_EXIT_IO_IN, KVM_EXIT_IOAPIC_EOI, KVM_EXIT_IRQ_WINDOW_OPEN, KVM_EXIT_MMIO,
+    KVM_EXIT_SET_TPR, KVM_EXIT_SHUTDOWN, KVM_EXIT_SYSTEM_EVENT, KVM_MEM_READONLY, KVMIO, kvm_coalesced_mmio,
+    kvm_coalesced_mmio_ring, kvm_create_device, kvm_device_attr, kvm_device_type_KVM_DEV_TYPE_VFIO,
+    kvm_enable_cap, kvm_interrupt, kvm_run, kvm_userspace_memory_region,
 };
 use kvm_ioctls::{DeviceFd, VcpuFd, VmFd};
 use vm_memory::{GuestMemoryBackend, GuestMemoryMmap, GuestMemoryRegion};
@@ -155,8 +156,17 @@ pub enum Exit<'a> {
         /// 1 to 8 bytes.
         data: &'a [u8],
     },
-    /// `HLT` without an in-kernel interrupt controller.
+    /// `HLT` without an in-kernel local APIC.
     Halt,
+    /// The guest takes an interrupt from now on: see [`Vcpu::request_interrupt_window`].
+    InterruptWindow,
+    /// The guest lowered its task priority; nothing to do without a local APIC in user space.
+    TaskPriority,
+    /// The guest ended a level-triggered interrupt of a split interrupt controller.
+    EndOfInterrupt {
+        /// Its vector.
+        vector: u8,
+    },
     /// Triple fault.
     Shutdown,
     /// A signal or [`Kicker::kick`] ended the run.
@@ -284,6 +294,37 @@ impl Vcpu {
         Ok(Kicker { page: Arc::new(page), thread: Arc::new(AtomicI32::new(0)) })
     }
 
+    /// Whether the guest takes an interrupt at this moment ([`Self::interrupt`]), as it was when [`Self::run`] returned.
+    /// Always true where the PIC is in the kernel.
+    #[must_use]
+    pub fn takes_interrupt(&mut self) -> bool {
+        self.fd.get_kvm_run().ready_for_interrupt_injection != 0
+    }
+
+    /// Whether the guest had interrupts enabled when [`Self::run`] returned.
+    #[must_use]
+    pub fn interrupts_enabled(&mut self) -> bool {
+        self.fd.get_kvm_run().if_flag != 0
+    }
+
+    /// Lets [`Self::run`] return as soon as the guest takes an interrupt, or no longer.
+    pub fn request_interrupt_window(&mut self, request: bool) {
+        self.fd.get_kvm_run().request_interrupt_window = request.into();
+    }
+
+    /// Gives the guest interrupt `vector` when it runs the next time. Only while [`Self::takes_interrupt`], and only where
+    /// the PIC is in user space.
+    ///
+    /// # Errors
+    /// What the kernel answered: `EEXIST` if it has one to give already.
+    pub fn interrupt(&self, vector: u8) -> io::Result<()> {
+        nix::ioctl_write_ptr!(kvm_interrupt_ioctl, KVMIO, 0x86, kvm_interrupt);
+        let interrupt = kvm_interrupt { irq: vector.into() };
+        // SAFETY: the descriptor is a vCPU's and open as long as `self` is borrowed; the kernel reads one `kvm_interrupt`.
+        unsafe { kvm_interrupt_ioctl(self.fd.as_raw_fd(), &raw const interrupt) }?;
+        Ok(())
+    }
+
     /// Runs the guest until something needs attention.
     ///
     /// # Errors
@@ -330,6 +371,12 @@ impl Vcpu {
                 }
             }
             KVM_EXIT_HLT => Exit::Halt,
+            KVM_EXIT_IRQ_WINDOW_OPEN => Exit::InterruptWindow,
+            KVM_EXIT_SET_TPR => Exit::TaskPriority,
+            KVM_EXIT_IOAPIC_EOI => {
+                // SAFETY: the exit reason says that this member of the union is the valid one.
+                Exit::EndOfInterrupt { vector: unsafe { run.__bindgen_anon_1.eoi.vector } }
+            }
             KVM_EXIT_SHUTDOWN => Exit::Shutdown,
             KVM_EXIT_INTR => Exit::Interrupted,
             KVM_EXIT_SYSTEM_EVENT => {
@@ -386,10 +433,28 @@ impl Kicker {
         }
     }
 
+    /// Like [`Self::kick`], unless the calling thread runs the vCPU and is thus not in guest mode.
+    pub fn kick_from_elsewhere(&self) {
+        if self.thread.load(Ordering::SeqCst) != signal::thread_id() {
+            self.kick();
+        }
+    }
+
     /// Lets [`Vcpu::run`] run again. Called by the vCPU's own thread.
     pub fn clear(&self) {
         self.immediate_exit().store(0, Ordering::SeqCst);
     }
+}
+
+/// Gives `vm` local APICs and no other interrupt controller. The first `inputs` GSIs are those of an I/O APIC in user
+/// space: messages there are level-triggered inputs whose end [`Exit::EndOfInterrupt`] tells. Before the first vCPU.
+///
+/// # Errors
+/// What the kernel answered.
+pub fn split_irqchip(vm: &VmFd, inputs: u32) -> io::Result<()> {
+    let mut capability = kvm_enable_cap { cap: KVM_CAP_SPLIT_IRQCHIP, ..Default::default() };
+    capability.args[0] = inputs.into();
+    Ok(vm.enable_cap(&capability)?)
 }
 
 /// KVM's VFIO pseudo device: tells KVM which VFIO groups belong to the machine, so that it can trust their DMA to be

@@ -62,6 +62,8 @@ pub struct MachineConfig {
     pub name: String,
     /// Virtual CPUs, 1 to [`MAX_CPUS`].
     pub cpus: NonZeroU8,
+    /// Where the interrupt controllers are.
+    pub interrupts: InterruptMode,
     /// Guest RAM: [`MIN_MEMORY`] to [`MAX_MEMORY`], a multiple of 4 KiB.
     pub memory: ByteSize,
     /// What is started.
@@ -92,6 +94,20 @@ pub enum OnReboot {
     /// End with exit code 10.
     #[default]
     Exit,
+}
+
+/// Where a machine's interrupt controllers are. Devices work the same with each.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema, clap::ValueEnum)]
+#[serde(rename_all = "kebab-case")]
+pub enum InterruptMode {
+    /// All in the kernel: the fastest.
+    #[default]
+    Kernel,
+    /// Local APICs in the kernel; I/O APIC, PIC and timer in user space.
+    Split,
+    /// The PIC and the timer alone, in user space: no APIC, one CPU, no message signalled interrupts. For guests that take no
+    /// other; Linux wants `noapic nolapic` on its command line.
+    Userspace,
 }
 
 /// One device of the machine.
@@ -142,6 +158,16 @@ impl MachineConfig {
         }
         if self.cpus.get() > MAX_CPUS {
             wrong("cpus", format!("{} is not between 1 and {MAX_CPUS}", self.cpus));
+        }
+        if self.interrupts == InterruptMode::Userspace && self.cpus.get() > 1 {
+            wrong(
+                "interrupts",
+                format!(
+                    "userspace has one PIC and no APIC, through which CPUs reach each other, so it takes 1 CPU, not {}; \
+                     write split or kernel",
+                    self.cpus
+                ),
+            );
         }
         if !(MIN_MEMORY..=MAX_MEMORY).contains(&self.memory) {
             wrong("memory", format!("{} is not between {MIN_MEMORY} and {MAX_MEMORY}", self.memory));
@@ -269,6 +295,7 @@ mod tests {
         MachineConfig {
             name: "test".to_owned(),
             cpus: NonZeroU8::MIN,
+            interrupts: InterruptMode::Kernel,
             memory: ByteSize::from_mebibytes(128),
             boot: BootConfig { kernel: "/vmlinuz".into(), initrd: None, cmdline: "console=ttyS0".to_owned() },
             on_reboot: OnReboot::Exit,
@@ -293,6 +320,20 @@ mod tests {
             DeviceConfig::VirtioRng(RngConfig {}),
         ]);
         assert_eq!(machine.check(), []);
+    }
+
+    #[test]
+    fn several_cpus_need_an_apic() {
+        for (interrupts, wrong) in [
+            (InterruptMode::Kernel, vec![]),
+            (InterruptMode::Split, vec![]),
+            (InterruptMode::Userspace, vec!["interrupts"]),
+        ] {
+            let mut machine = MachineConfig { interrupts, ..machine(vec![]) };
+            assert_eq!(settings(&machine), [""; 0]);
+            machine.cpus = NonZeroU8::new(2).unwrap();
+            assert_eq!(settings(&machine), wrong);
+        }
     }
 
     #[test]

@@ -165,6 +165,26 @@ impl Control {
         state.order
     }
 
+    /// Wakes the first vCPU, in guest mode or halted: an interrupt waits for it. Any thread may call it; nothing happens where
+    /// that thread is the vCPU's own.
+    pub fn wake_first(&self) {
+        // Under the lock, so that a vCPU that is about to halt sees the interrupt or this.
+        drop(self.lock());
+        self.changed.notify_all();
+        if let Some(first) = self.kickers().first() {
+            first.kick_from_elsewhere();
+        }
+    }
+
+    /// Waits on a vCPU's thread for an order that it has not carried out, or until `awake`: the guest halted.
+    /// [`Self::wake_first`] has `awake` asked again; it must take no lock.
+    pub fn halt(&self, obeyed: &Obeyed, awake: impl Fn() -> bool) {
+        let mut state = self.lock();
+        while obeyed.0 == state.number && !awake() {
+            state = self.changed.wait(state).unwrap_or_else(PoisonError::into_inner);
+        }
+    }
+
     /// Says that the calling vCPU thread has carried out the order that it got last.
     pub fn carried_out(&self) {
         self.lock().done += 1;
@@ -179,6 +199,8 @@ pub enum Wait {
     ForRun,
     /// Only a new order counts: this thread left a request.
     ForNew,
+    /// The guest halted: an interrupt is good enough, see [`Control::halt`].
+    ForInterrupt,
 }
 
 #[cfg(test)]

@@ -1,4 +1,4 @@
-//! The machine as KVM holds it: memory slots, in-kernel interrupt controllers, eventfds on both sides.
+//! The machine as KVM holds it: memory slots, interrupt controllers, eventfds on both sides.
 //!
 //! [`Vm`] implements what devices see of it: [`LineController`] and [`MsiSink`] through
 //! [`irqchip`](crate::vmm::interrupt::irqchip), [`Mapper`] here. Linux: Documentation/virt/kvm/api.rst.
@@ -14,6 +14,7 @@ use vmm_sys_util::eventfd::EventFd;
 
 use crate::sys::kvm::{HostMemory, MemorySlot, SlotAccess, Vcpu, VfioDevice};
 use crate::sys::mmap::Mapping;
+use crate::vmm::config::InterruptMode;
 use crate::vmm::interrupt::irqchip::Irqchip;
 use crate::vmm::layout;
 use crate::vmm::mapper::{AddressSpace, Mapped, Mapper};
@@ -137,20 +138,22 @@ impl Drop for Ioeventfd {
 }
 
 impl Vm {
-    /// A machine with in-kernel interrupt controllers (PIC, I/O APIC, local APICs) and timer (PIT), no memory and no
-    /// vCPU.
+    /// A machine with interrupt controllers, no memory and no vCPU.
     ///
     /// # Errors
     /// [`KvmError`]: each variant names cause and remedy.
-    pub fn new() -> Result<Arc<Self>, KvmError> {
+    pub fn new(interrupts: InterruptMode) -> Result<Arc<Self>, KvmError> {
         let kvm = open(Path::new(DEVICE))?;
+        if interrupts == InterruptMode::Split && !kvm.check_extension(Cap::SplitIrqchip) {
+            return Err(KvmError::Capability("a split interrupt controller (`interrupts: split`)"));
+        }
         let fd = Arc::new(create(&kvm)?);
         fd.set_identity_map_address(layout::KVM_IDENTITY_MAP)
             .map_err(KvmError::call("place its identity map"))?;
         let tss = usize::try_from(layout::KVM_TSS).map_err(|_| KvmError::Capability("64-bit addresses"))?;
         fd.set_tss_address(tss).map_err(KvmError::call("place its task state segment"))?;
-        let irqchip =
-            Irqchip::new(Arc::clone(&fd)).map_err(KvmError::call("create interrupt controllers"))?;
+        let irqchip = Irqchip::new(Arc::clone(&fd), interrupts)
+            .map_err(KvmError::call("create interrupt controllers"))?;
         let limit = u32::try_from(kvm.get_nr_memslots()).unwrap_or(32);
         let slots = Arc::new(Mutex::new(SlotNumbers { used: BTreeSet::new(), limit }));
         Ok(Arc::new(Self { kvm, fd, slots, irqchip, vfio: OnceLock::new() }))
@@ -257,6 +260,12 @@ impl Vm {
         }
         let device = Arc::new(VfioDevice::new(&self.fd)?);
         Ok(Arc::clone(self.vfio.get_or_init(|| device)))
+    }
+
+    /// The kernel's machine itself, for tests of what stands behind this one.
+    #[cfg(test)]
+    pub(crate) fn descriptor(&self) -> Arc<VmFd> {
+        Arc::clone(&self.fd)
     }
 
     /// The machine's interrupt controllers; a [`LineController`](crate::vmm::interrupt::LineController) and a

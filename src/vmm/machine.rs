@@ -18,7 +18,8 @@ use crate::vmm::config::{ConfigError, DeviceConfig, MachineConfig, OnReboot};
 use crate::vmm::console::{Console, Output};
 use crate::vmm::events::{Control, Order};
 use crate::vmm::interrupt::irqchip::{ChipState, IOAPIC_INPUTS};
-use crate::vmm::interrupt::{InterruptLine, LineController, MsiSink};
+use crate::vmm::interrupt::timer::{self, Timer};
+use crate::vmm::interrupt::{InterruptLine, LineController, MsiSink, ports};
 use crate::vmm::kvm::{KvmError, SlotGuard, Vm};
 use crate::vmm::layout;
 use crate::vmm::mapper::Mapper;
@@ -137,7 +138,7 @@ impl Machine {
         let payload = Payload::open(&config.boot)?;
 
         // KVM, RAM and slots; the interrupt controllers come with the machine.
-        let vm = Vm::new()?;
+        let vm = Vm::new(config.interrupts)?;
         let memory = Arc::new(GuestMemory::new(config.memory.bytes())?);
         let ram = vm.map_ram(&memory).map_err(KvmError::call("take guest RAM"))?;
         let supported = vm.supported_cpuid().map_err(KvmError::call("list its CPUID leaves"))?;
@@ -155,7 +156,8 @@ impl Machine {
             pio,
             mmio,
             root,
-            control: Control::new().map_err(process("make an eventfd"))?,
+            control: Arc::new(Control::new().map_err(process("make an eventfd"))?),
+            irqchip: vm.irqchip().clone(),
             coalesced: Coalesced::default(),
         });
 
@@ -167,7 +169,8 @@ impl Machine {
                 .map_err(process("make an eventfd"))?,
         );
         let has_pvpanic = config.devices.iter().any(|device| matches!(device, DeviceConfig::Pvpanic(_)));
-        let chipset = Chipset::new(&shared, &serial, has_pvpanic)?;
+        let mut chipset = Chipset::new(&shared, &serial, has_pvpanic)?;
+        chipset.add_interrupt_chips(&shared, &lines)?;
 
         // virtio and passed-through functions, in the order of the configuration.
         let functions = add_functions(config, &vm, &memory, &lines, &shared.root)?;
@@ -176,6 +179,7 @@ impl Machine {
         shared.root.place_bars()?;
         let tables = Tables::build(&Platform {
             cpus: config.cpus.get(),
+            interrupts: config.interrupts,
             windows,
             interrupt_devices: functions,
             pvpanic: has_pvpanic,
@@ -334,6 +338,20 @@ impl Chipset {
         Ok(chipset)
     }
 
+    /// The interrupt chips that are not in the kernel, and the timer that comes with them.
+    fn add_interrupt_chips(&mut self, shared: &Shared, lines: &Lines) -> Result<(), BuildError> {
+        let Some(chips) = shared.irqchip.chips() else { return Ok(()) };
+        ports::insert(chips, &shared.pio, &shared.mmio)?;
+        chips.on_asking({
+            let control = Arc::clone(&shared.control);
+            move || control.wake_first()
+        });
+        let timer = Timer::new(lines.line(timer::GSI)).map_err(process("start the timer"))?;
+        timer.insert(&shared.pio)?;
+        self.devices.push(Arc::new(timer));
+        Ok(())
+    }
+
     fn add<D: BusDevice + Lifecycle + 'static>(
         &mut self,
         bus: &Bus,
@@ -385,7 +403,7 @@ fn add_functions(
         let context = || FunctionContext {
             memory: Arc::clone(memory),
             msi: Arc::new(vm.irqchip().clone()) as Arc<dyn MsiSink>,
-            intx: lines.line(dsdt::intx_gsi(next, 0)),
+            intx: lines.line(dsdt::intx_gsi(config.interrupts, next, 0)),
         };
         let function: Arc<dyn PciFunction> = match device {
             DeviceConfig::VirtioBlock(config) => virtio::build(VirtioConfig::Block(config), context())?,

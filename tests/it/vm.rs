@@ -3,6 +3,8 @@
 //! Each guest is an ELF file with a PVH entry point: 32-bit protected mode, flat segments, no stack. Linux guests are
 //! started in the emulated host; see `lab`.
 
+mod interrupts;
+
 use std::fs;
 use std::io::Write;
 use std::path::PathBuf;

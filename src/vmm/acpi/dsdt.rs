@@ -11,6 +11,8 @@ use acpi_tables::aml::{
 use crate::spec::acpi::SLP_TYP_S5;
 use crate::vmm::acpi::{Platform, aml, table};
 use crate::vmm::chipset::{pvpanic, rtc, serial};
+use crate::vmm::config::InterruptMode;
+use crate::vmm::interrupt::PIC_INTX;
 use crate::vmm::layout;
 use crate::vmm::pci::root::Windows;
 
@@ -18,10 +20,17 @@ use crate::vmm::pci::root::Windows;
 const INTX_BASE: u32 = 16;
 const INTX_COUNT: u32 = 8;
 
-/// The I/O APIC input of pin `pin` (0 is INTA#) of device `device`: spread over inputs 16 to 23, neighbours apart.
+/// The GSI of pin `pin` (0 is INTA#) of device `device`, neighbours apart: spread over the I/O APIC's inputs 16 to 23, or
+/// over three of the PIC's where that is all there is.
 #[must_use]
-pub fn intx_gsi(device: u8, pin: u8) -> u32 {
-    INTX_BASE + (u32::from(device) + u32::from(pin)) % INTX_COUNT
+pub fn intx_gsi(interrupts: InterruptMode, device: u8, pin: u8) -> u32 {
+    let number = u32::from(device) + u32::from(pin);
+    match interrupts {
+        InterruptMode::Kernel | InterruptMode::Split => INTX_BASE + number % INTX_COUNT,
+        InterruptMode::Userspace => {
+            PIC_INTX.iter().cycle().zip(0..=number).last().map_or(0, |(input, _)| (*input).into())
+        }
+    }
 }
 
 /// The DSDT of `platform`.
@@ -81,7 +90,7 @@ fn host_bridge(platform: &Platform) -> Vec<u8> {
     if !mmio64.is_empty() {
         resources.push(&high);
     }
-    let routes = interrupt_routes(&platform.interrupt_devices);
+    let routes = interrupt_routes(platform);
     aml(&Device::new(
         Path::new("PCI0"),
         vec![
@@ -99,13 +108,13 @@ fn host_bridge(platform: &Platform) -> Vec<u8> {
 }
 
 /// `_PRT`: fixed wiring, one entry for each pin of each device (6.2.13).
-fn interrupt_routes(devices: &[u8]) -> PackageBuilder {
+fn interrupt_routes(platform: &Platform) -> PackageBuilder {
     const ANY_FUNCTION: u32 = 0xFFFF;
     let mut routes = PackageBuilder::new();
-    for device in devices {
+    for device in &platform.interrupt_devices {
         for pin in 0..4 {
             let address = u32::from(*device) << 16 | ANY_FUNCTION;
-            let gsi = intx_gsi(*device, pin);
+            let gsi = intx_gsi(platform.interrupts, *device, pin);
             routes.add_element(&Package::new(vec![&address, &pin, &ZERO, &gsi]));
         }
     }

@@ -12,6 +12,7 @@ use acpi_tables::Aml;
 use acpi_tables::rsdp::Rsdp;
 use acpi_tables::sdt::Sdt;
 
+use crate::vmm::config::InterruptMode;
 use crate::vmm::layout;
 use crate::vmm::memory::{AccessError, GuestMemory};
 use crate::vmm::pci::root::Windows;
@@ -25,6 +26,8 @@ const OEM_REVISION: u32 = 1;
 pub struct Platform {
     /// Number of vCPUs; their APIC IDs are 0 to `cpus - 1`.
     pub cpus: u8,
+    /// Where the interrupt controllers are, and thus which there are.
+    pub interrupts: InterruptMode,
     /// Where BARs lie.
     pub windows: Windows,
     /// Device numbers on bus 0 that have a function with an interrupt pin.
@@ -95,11 +98,11 @@ impl Tables {
         let mut area = Area { bytes: vec![0; Rsdp::len()] };
         let facs = area.place(&fadt::facs());
         let dsdt = area.place(&dsdt::build(platform));
-        let tables = [
-            area.place(&fadt::build(facs, dsdt)),
-            area.place(&madt::build(platform.cpus)),
-            area.place(&mcfg::build()),
-        ];
+        let mut tables = vec![area.place(&fadt::build(facs, dsdt)), area.place(&mcfg::build())];
+        // Without an APIC there is nothing to describe: a machine without a MADT has the PIC of a PC (5.2.12).
+        if platform.interrupts != InterruptMode::Userspace {
+            tables.push(area.place(&madt::build(platform.cpus)));
+        }
         let entries: Vec<u8> = tables.into_iter().flat_map(u64::to_le_bytes).collect();
         let xsdt = area.place(&table(*b"XSDT", 1, &entries));
         let rsdp = aml(&Rsdp::new(OEM_ID, xsdt));

@@ -5,6 +5,7 @@ use super::*;
 fn platform() -> Platform {
     Platform {
         cpus: 4,
+        interrupts: InterruptMode::Kernel,
         windows: Windows { pio: layout::PIO, mmio32: layout::MMIO32, mmio64: layout::mmio64(1 << 30, 39) },
         interrupt_devices: (1..32).collect(),
         pvpanic: true,
@@ -93,10 +94,31 @@ fn the_madt_lists_every_cpu_and_the_timers_override() {
 #[test]
 fn every_pin_is_wired_to_an_input_of_the_io_apic_above_the_isa_ones() {
     for device in 0..32 {
-        let gsis: Vec<u32> = (0..4).map(|pin| dsdt::intx_gsi(device, pin)).collect();
-        assert!(gsis.iter().all(|gsi| (16..24).contains(gsi)));
-        assert!(gsis.windows(2).all(|pair| pair[0] != pair[1]));
+        for mode in [InterruptMode::Kernel, InterruptMode::Split] {
+            let gsis: Vec<u32> = (0..4).map(|pin| dsdt::intx_gsi(mode, device, pin)).collect();
+            assert!(gsis.iter().all(|gsi| (16..24).contains(gsi)));
+            assert!(gsis.windows(2).all(|pair| pair[0] != pair[1]));
+        }
     }
+}
+
+#[test]
+fn without_an_io_apic_every_pin_is_wired_to_an_input_of_the_pic_that_can_be_level_triggered() {
+    for device in 0..32 {
+        let gsi = |pin| dsdt::intx_gsi(InterruptMode::Userspace, device, pin);
+        assert!((0..4).all(|pin| [5, 10, 11].contains(&gsi(pin))));
+        assert!((0..3).all(|pin| gsi(pin) != gsi(pin + 1)));
+    }
+}
+
+#[test]
+fn without_an_apic_there_is_no_madt() {
+    let platform = Platform { interrupts: InterruptMode::Userspace, cpus: 1, ..platform() };
+    let data = Tables::build(&platform).unwrap().bytes;
+    let xsdt = at(&data, u64_at(&data, 24));
+    let signatures: Vec<&[u8]> =
+        xsdt[36..].chunks_exact(8).map(|entry| &at(&data, u64_at(entry, 0))[..4]).collect();
+    assert_eq!(signatures, [b"FACP", b"MCFG"]);
 }
 
 #[test]

@@ -86,8 +86,8 @@ impl Ioapic {
         self.lines & 1u32.checked_shl(input.into()).unwrap_or(0) != 0
     }
 
-    /// Sends the interrupt of a level-triggered `input` if it is due.
-    fn service(&mut self, input: u8, deliver: Deliver<'_>) {
+    /// Sends the interrupt of a level-triggered `input` if it is due: after its level or its table entry changed.
+    pub fn serve(&mut self, input: u8, deliver: Deliver<'_>) {
         let entry = self.entry(input);
         let due = entry & (entry::LEVEL | entry::MASKED | entry::REMOTE_IRR) == entry::LEVEL;
         // Nobody would end what nobody took: without remote IRR it is tried again.
@@ -108,13 +108,13 @@ impl Ioapic {
         let rose = high && !self.is_high(input);
         let bit = 1 << input;
         if high {
-            self.lines |= bit
+            self.lines |= bit;
         } else {
-            self.lines &= !bit
+            self.lines &= !bit;
         }
         let entry = self.entry(input);
         if entry & entry::LEVEL != 0 {
-            self.service(input, deliver);
+            self.serve(input, deliver);
         } else if rose && entry & entry::MASKED == 0 {
             // An edge at a masked input is lost (3.2.4, interrupt mask).
             deliver(message(entry));
@@ -134,7 +134,7 @@ impl Ioapic {
         if let Some(entry) = self.entries.get_mut(usize::from(input)) {
             *entry &= !entry::REMOTE_IRR;
         }
-        self.service(input, deliver);
+        self.serve(input, deliver);
     }
 
     /// The message of `input` if it is level-triggered: the local APIC has to tell of its end.
@@ -166,8 +166,9 @@ impl Ioapic {
         }
     }
 
-    /// Writes the register at `offset` of the window; the input whose table entry changed.
-    pub fn write(&mut self, offset: u64, value: u32, deliver: Deliver<'_>) -> Option<u8> {
+    /// Writes the register at `offset` of the window; the input whose table entry changed, which is to be
+    /// [served](Self::serve) then.
+    pub fn write(&mut self, offset: u64, value: u32) -> Option<u8> {
         match offset {
             SELECT => {
                 [self.select, ..] = value.to_le_bytes();
@@ -188,7 +189,6 @@ impl Ioapic {
                 if *entry & entry::LEVEL == 0 {
                     *entry &= !entry::REMOTE_IRR;
                 }
-                self.service(input, deliver);
                 Some(input)
             }
             _ => None,

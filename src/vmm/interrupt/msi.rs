@@ -37,6 +37,10 @@ pub trait MsiRoute: Send + Sync {
     /// The eventfd; each write to it is one interrupt. The same for the life of the route, never shared.
     fn event(&self) -> &EventFd;
 
+    /// Says what is likely to be the message of the next [`Self::unmask`]: where several routes are opened together, the first
+    /// one then tells the kernel of all. Changes nothing that a guest could see.
+    fn stage(&self, message: MsiMessage);
+
     /// Delivers `message` from now on, beginning with what was collected while masked. Calling it again with another
     /// message moves the vector.
     ///

@@ -118,9 +118,9 @@ impl Chip {
         let bit = bit(input);
         let rose = high && self.lines & bit == 0;
         if high {
-            self.lines |= bit
+            self.lines |= bit;
         } else {
-            self.lines &= !bit
+            self.lines &= !bit;
         }
         if (self.elcr | self.cascade) & bit != 0 {
             self.irr = self.irr & !bit | self.lines & bit;

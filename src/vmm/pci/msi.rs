@@ -116,14 +116,20 @@ impl Msi {
             state.enabled = enabled;
             state.vectors.resize_with(enabled, Vector::default);
         }
+        // PCI 3.0, 6.8.1.6: the function changes the low bits of the data to tell its vectors apart
+        let low = u32::try_from(enabled.saturating_sub(1)).unwrap_or(0);
+        let message = |index: u32| MsiMessage { address, data: (data & !low) | index };
         for (vector, index) in state.vectors.iter_mut().zip(0u32..) {
             if changed && self.user.get().is_some() && vector.make_route(&*self.sink).is_err() {
                 tracing::warn!(vector = index, "no interrupt route is left for an MSI vector");
             }
-            // PCI 3.0, 6.8.1.6: the function changes the low bits of the data to tell its vectors apart
-            let low = u32::try_from(enabled.saturating_sub(1)).unwrap_or(0);
-            let message = MsiMessage { address, data: (data & !low) | index };
-            vector.update(message, masks & (1 << index) == 0, &*self.sink);
+            // The kernel is told of all messages at once.
+            if enabled > 1 {
+                vector.stage(message(index));
+            }
+        }
+        for (vector, index) in state.vectors.iter_mut().zip(0u32..) {
+            vector.update(message(index), masks & (1 << index) == 0, &*self.sink);
         }
         if changed
             && enabled > 0

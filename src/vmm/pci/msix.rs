@@ -216,7 +216,8 @@ impl MsixTable {
         let able = *enabled && !*function_masked;
         let first = range.start;
         let mut opened = Vec::new();
-        for (index, entry) in entries.get_mut(range).unwrap_or_default().iter_mut().enumerate() {
+        let entries_in_range = entries.get_mut(range).unwrap_or_default();
+        for (index, entry) in entries_in_range.iter_mut().enumerate() {
             let open = able && !entry.masked();
             if open && !entry.connected && self.user.get().is_some() {
                 if entry.vector.make_route(&*self.sink).is_err() {
@@ -225,6 +226,15 @@ impl MsixTable {
                 entry.connected = true;
                 opened.push(first + index);
             }
+        }
+        if let [_, _, ..] = entries_in_range {
+            // The whole function was unmasked: the kernel is told of all messages at once.
+            for entry in entries_in_range.iter().filter(|entry| able && !entry.masked()) {
+                entry.vector.stage(entry.message());
+            }
+        }
+        for entry in entries_in_range {
+            let open = able && !entry.masked();
             entry.vector.update(entry.message(), open, &*self.sink);
         }
         if opened.is_empty() {

@@ -46,6 +46,13 @@ impl Vector {
         log_failure("deliver", result);
     }
 
+    /// Says what the vector will send when it is opened next, so that several are opened at the price of one.
+    pub(super) fn stage(&self, message: MsiMessage) {
+        if let Some(route) = &self.route {
+            route.stage(message);
+        }
+    }
+
     /// Sets what the vector sends and whether it may; delivers what was pending when it opens.
     pub(super) fn update(&mut self, message: MsiMessage, open: bool, sink: &dyn MsiSink) {
         if open && (!self.open || message != self.message) {
@@ -109,6 +116,8 @@ pub(crate) mod testing {
     pub(crate) enum Call {
         /// `signal`
         Signal(MsiMessage),
+        /// `stage` of the route with this number.
+        Stage(usize, MsiMessage),
         /// `unmask` of the route with this number.
         Unmask(usize, MsiMessage),
         /// `mask` of the route with this number.
@@ -159,6 +168,9 @@ pub(crate) mod testing {
     impl MsiRoute for RecordingRoute {
         fn event(&self) -> &EventFd {
             &self.event
+        }
+        fn stage(&self, message: MsiMessage) {
+            self.calls.lock().unwrap().push(Call::Stage(self.number, message));
         }
         fn unmask(&self, message: MsiMessage) -> io::Result<()> {
             *self.open.lock().unwrap() = true;

@@ -5,6 +5,7 @@
 
 pub mod cpuid;
 mod msr;
+mod no_apic;
 mod regs;
 
 use std::io;
@@ -18,12 +19,15 @@ use kvm_bindings::CpuId;
 use crate::sys::kvm::{CoalescedRing, Exit, Kicker, Vcpu};
 use crate::vmm::boot::Entry;
 use crate::vmm::bus::{Bus, Effects};
+use crate::vmm::config::InterruptMode;
 use crate::vmm::events::{Control, Obeyed, Order, Request, Wait};
+use crate::vmm::interrupt::irqchip::Irqchip;
+use crate::vmm::interrupt::userspace::Chips;
 use crate::vmm::kvm::Vm;
 use crate::vmm::pci::root::PciRoot;
 use crate::vmm::rate_limit::RateLimit;
 use cpuid::TscDeadline;
-use regs::PowerOnState;
+use regs::{LocalApic, PowerOnState};
 
 /// Stack of a vCPU's thread: device code is shallow, and untouched pages cost nothing.
 const STACK_BYTES: usize = 256 << 10;
@@ -44,7 +48,9 @@ pub struct Shared {
     /// BARs that a register access moved are placed again here.
     pub root: Arc<PciRoot>,
     /// Requests and orders.
-    pub control: Control,
+    pub control: Arc<Control>,
+    /// Interrupt controllers.
+    pub irqchip: Irqchip,
     /// Writes that KVM collects while the guest boots.
     pub coalesced: Coalesced,
 }
@@ -104,6 +110,8 @@ pub struct MachineCpu {
     vcpu: Vcpu,
     kicker: Kicker,
     power_on: Option<PowerOnState>,
+    /// The guest executed HLT and nobody but us waits for its end; never where the local APIC is in the kernel.
+    halted: bool,
 }
 
 impl std::fmt::Debug for MachineCpu {
@@ -120,18 +128,28 @@ impl MachineCpu {
     pub fn new(vm: &Vm, id: u8, template: &Template) -> io::Result<Self> {
         let vcpu = vm.vcpu(id)?;
         let deadline = TscDeadline(vm.has(kvm_ioctls::Cap::TscDeadlineTimer));
-        let leaves = cpuid::leaves(&template.supported, id, template.count, deadline)
+        let local_apic = match vm.irqchip().mode() {
+            InterruptMode::Kernel | InterruptMode::Split => LocalApic::Kernel,
+            InterruptMode::Userspace => LocalApic::None,
+        };
+        let mut leaves = cpuid::leaves(&template.supported, id, template.count, deadline)
             .ok_or_else(|| io::Error::other("more CPUID leaves than KVM takes"))?;
+        if local_apic == LocalApic::None {
+            no_apic::hide(&mut leaves);
+            no_apic::disable(vcpu.fd())?;
+        }
         vcpu.fd().set_cpuid2(&leaves)?;
         msr::set_up(vcpu.fd(), cpuid::physical_bits(&template.supported));
-        set_local_interrupts(&vcpu)?;
+        if local_apic == LocalApic::Kernel {
+            set_local_interrupts(&vcpu)?;
+        }
         let kicker = vcpu.kicker()?;
         let power_on = template
             .msr_indexes
             .as_deref()
-            .map(|indexes| PowerOnState::capture(vcpu.fd(), indexes))
+            .map(|indexes| PowerOnState::capture(vcpu.fd(), indexes, local_apic))
             .transpose()?;
-        Ok(Self { id, vcpu, kicker, power_on })
+        Ok(Self { id, vcpu, kicker, power_on, halted: false })
     }
 
     /// Ends this vCPU's stay in guest mode from any thread.
@@ -179,7 +197,15 @@ impl MachineCpu {
             // Cleared before the order is looked at: a kick for a later order stays.
             self.kicker.clear();
             match shared.control.next_order(&mut obeyed, wait) {
-                Order::Run => wait = self.run(shared),
+                Order::Run => {
+                    wait = self.run(shared);
+                    if wait == Wait::ForInterrupt {
+                        let enabled = self.vcpu.interrupts_enabled();
+                        let asks = || shared.irqchip.chips().is_some_and(|chips| chips.is_asking());
+                        shared.control.halt(&obeyed, || enabled && asks());
+                        wait = Wait::ForRun;
+                    }
+                }
                 Order::Park => {
                     shared.control.carried_out();
                     wait = Wait::ForRun;
@@ -197,7 +223,8 @@ impl MachineCpu {
         }
     }
 
-    fn reset(&self, entry: Entry) -> io::Result<()> {
+    fn reset(&mut self, entry: Entry) -> io::Result<()> {
+        self.halted = false;
         let power_on =
             self.power_on.as_ref().ok_or_else(|| io::Error::other("its power-on state was not kept"))?;
         power_on.restore(self.vcpu.fd())?;
@@ -207,6 +234,15 @@ impl MachineCpu {
     /// Runs the guest until it is interrupted or asks for something that ends its run.
     fn run(&mut self, shared: &Shared) -> Wait {
         loop {
+            if self.id == 0
+                && let Some(chips) = shared.irqchip.chips()
+                && let Err(error) = self.offer_interrupt(chips)
+            {
+                return self.fault(shared, &format!("cannot interrupt the guest: {error}"));
+            }
+            if self.halted {
+                return Wait::ForInterrupt;
+            }
             let exit = match self.vcpu.run() {
                 Ok(exit) => exit,
                 Err(error) => return self.fault(shared, &format!("cannot run the guest: {error}")),
@@ -230,7 +266,17 @@ impl MachineCpu {
                     Effects::empty()
                 }
                 Exit::Interrupted => return Wait::ForRun,
-                Exit::Halt => Effects::empty(),
+                Exit::Halt => {
+                    self.halted = true;
+                    Effects::empty()
+                }
+                Exit::InterruptWindow | Exit::TaskPriority => Effects::empty(),
+                Exit::EndOfInterrupt { vector } => {
+                    if let Some(chips) = shared.irqchip.chips() {
+                        chips.end_of_interrupt(vector);
+                    }
+                    Effects::empty()
+                }
                 Exit::Shutdown => {
                     if TRIPLE_FAULTS.allow().is_some() {
                         tracing::warn!(vcpu = self.id, "triple fault, which counts as a reset");
@@ -259,6 +305,17 @@ impl MachineCpu {
                 return wait;
             }
         }
+    }
+
+    /// Gives the guest the interrupt that the PIC asks for, or has the kernel say when the guest takes one. Where the guest
+    /// uses its local APIC and not the PIC, that is never.
+    fn offer_interrupt(&mut self, chips: &Chips) -> io::Result<()> {
+        if chips.is_asking() && self.vcpu.takes_interrupt() {
+            self.vcpu.interrupt(chips.acknowledge())?;
+            self.halted = false;
+        }
+        self.vcpu.request_interrupt_window(chips.is_asking());
+        Ok(())
     }
 
     fn fault(&self, shared: &Shared, what: &str) -> Wait {

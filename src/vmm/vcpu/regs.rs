@@ -88,6 +88,15 @@ pub(super) fn enter(vcpu: &VcpuFd, entry: Entry) -> io::Result<()> {
     Ok(vcpu.set_regs(&regs)?)
 }
 
+/// Whether a vCPU has a local APIC.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum LocalApic {
+    /// In the kernel.
+    Kernel,
+    /// No.
+    None,
+}
+
 /// What KVM keeps of a vCPU, as far as a reset defines it: vector registers beyond SSE keep their content, as they do over
 /// INIT (Intel SDM vol. 3, table 11-1).
 pub(super) struct PowerOnState {
@@ -96,7 +105,8 @@ pub(super) struct PowerOnState {
     fpu: kvm_fpu,
     xcrs: kvm_xcrs,
     debug: kvm_debugregs,
-    lapic: Box<kvm_lapic_state>,
+    /// None where the machine has no local APIC.
+    lapic: Option<Box<kvm_lapic_state>>,
     msrs: Vec<kvm_msr_entry>,
     events: kvm_vcpu_events,
     mp_state: kvm_mp_state,
@@ -104,14 +114,17 @@ pub(super) struct PowerOnState {
 
 impl PowerOnState {
     /// The state now; `indexes` are the model-specific registers to include.
-    pub(super) fn capture(vcpu: &VcpuFd, indexes: &[u32]) -> io::Result<Self> {
+    pub(super) fn capture(vcpu: &VcpuFd, indexes: &[u32], local_apic: LocalApic) -> io::Result<Self> {
         Ok(Self {
             regs: vcpu.get_regs()?,
             sregs: vcpu.get_sregs()?,
             fpu: vcpu.get_fpu()?,
             xcrs: vcpu.get_xcrs()?,
             debug: vcpu.get_debug_regs()?,
-            lapic: Box::new(vcpu.get_lapic()?),
+            lapic: match local_apic {
+                LocalApic::Kernel => Some(Box::new(vcpu.get_lapic()?)),
+                LocalApic::None => None,
+            },
             msrs: read_msrs(vcpu, indexes),
             events: vcpu.get_vcpu_events()?,
             mp_state: vcpu.get_mp_state()?,
@@ -128,7 +141,9 @@ impl PowerOnState {
             vcpu.set_xcrs(&self.xcrs)?;
         }
         vcpu.set_fpu(&self.fpu)?;
-        vcpu.set_lapic(&self.lapic)?;
+        if let Some(lapic) = &self.lapic {
+            vcpu.set_lapic(lapic)?;
+        }
         for entry in &self.msrs {
             if let Ok(msrs) = Msrs::from_entries(std::slice::from_ref(entry)) {
                 // Some can be read but not written; they cannot have changed then.

@@ -25,17 +25,20 @@ impl Bench {
         })
     }
     fn write(&mut self, index: u8, value: u32) -> Option<u8> {
-        self.with(|chip, deliver| {
-            chip.write(0, index.into(), deliver);
-            chip.write(0x10, value, deliver)
-        })
+        self.write_select(index);
+        self.write_raw(0x10, value)
     }
     fn read(&mut self, index: u8) -> u32 {
         self.write_select(index);
         self.chip.read(0x10).unwrap()
     }
     fn write_select(&mut self, index: u8) {
-        self.with(|chip, deliver| chip.write(0, index.into(), deliver));
+        self.write_raw(0, index.into());
+    }
+    fn write_raw(&mut self, offset: u64, value: u32) -> Option<u8> {
+        let changed = self.chip.write(offset, value)?;
+        self.with(|chip, deliver| chip.serve(changed, deliver));
+        Some(changed)
     }
     fn entry(&mut self, input: u8, low: u32, high: u32) {
         assert_eq!(self.write(0x11 + 2 * input, high), Some(input));
@@ -192,7 +195,7 @@ proptest! {
             match kind {
                 0 => bench.level(small, flag),
                 1 => { bench.write(small % 0x44, value); }
-                2 => { bench.with(|chip, deliver| chip.write(small.into(), value, deliver)); }
+                2 => { bench.write_raw(small.into(), value); }
                 3 => { bench.end(small); }
                 _ => { let _ = bench.chip.read(small.into()); }
             }

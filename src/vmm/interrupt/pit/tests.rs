@@ -230,7 +230,7 @@ proptest! {
             }
         }
         for _ in 0..4 {
-            let _ = pit.write(0, 0xFF, u64::MAX);
+            pit.write(0, 0xFF, u64::MAX);
             let _ = (pit.read(0, u64::MAX), pit.read_port61(u64::MAX), pit.expire(u64::MAX));
         }
     }

@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use thruway::spec::pci::PciAddress;
 use thruway::vmm::bus::{AccessSize, Effects};
+use thruway::vmm::config::InterruptMode;
 use thruway::vmm::interrupt::{InterruptLine, LineController};
 use thruway::vmm::kvm::Vm;
 use thruway::vmm::memory::GuestMemory;
@@ -25,7 +26,7 @@ struct Machine {
 
 impl Machine {
     fn new() -> Self {
-        let vm = Vm::new().unwrap();
+        let vm = Vm::new(InterruptMode::Kernel).unwrap();
         let memory = Arc::new(GuestMemory::new(RAM_BYTES).unwrap());
         let container = Container::new(Some(vm.vfio_device().unwrap()), Arc::clone(&memory)).unwrap();
         Self { vm, memory, container }
@@ -151,7 +152,7 @@ fn functions_open_and_are_given_back() {
 #[ignore = "runs in the emulated host"]
 fn refusal() {
     let memory = Arc::new(GuestMemory::new(RAM_BYTES).unwrap());
-    let vm = Vm::new();
+    let vm = Vm::new(InterruptMode::Kernel);
     let kvm = vm.as_ref().ok().and_then(|vm| vm.vfio_device().ok());
     let container = Container::new(kvm, Arc::clone(&memory)).unwrap();
     let lines = vm.map_or_else(|error| panic!("{error}"), |vm| Arc::new(vm.irqchip().clone()));

@@ -39,6 +39,7 @@ mod export;
 mod groups;
 mod hardware;
 mod in_use;
+mod interrupts;
 mod kvm;
 mod matrix;
 mod process;

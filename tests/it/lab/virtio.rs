@@ -1,5 +1,6 @@
 //! The virtio devices under a Linux guest: what the guest wrote is on the host, what it read was there, and both ends of
-//! the network saw each other's bytes. Once with MSI-X and once with INTx, which is another path through the transport.
+//! the network saw each other's bytes. Once with MSI-X and once with INTx, which is another path through the transport; and
+//! with interrupt controllers in user space, where a device cannot tell the difference and a guest sees other ones.
 
 use thruway::rehearse::Options;
 
@@ -24,14 +25,14 @@ wget -q -O /tmp/blob http://10.9.0.1/blob || fail download
 echo "down $(sha256sum </tmp/blob)"
 nc 10.9.0.1 9000 </tmp/blob || fail upload
 echo "interrupts"
-grep virtio /proc/interrupts
+grep -e virtio -e timer /proc/interrupts
 # A netcat may end when its input does; this one is to end when the host lets go.
 mkfifo /tmp/open
 exec 8<>/tmp/open
 nc 10.9.0.1 9001 <&8
 "#;
 
-/// In the emulated host, behind a line that sets `$MODE` and `$PARAMETER`.
+/// In the emulated host, behind a line that sets `$MODE`, `$PARAMETER` and `$CHIPS`.
 const HOST: &str = r#"
 modprobe tun
 ip tuntap add dev tap0 mode tap && ip addr add 10.9.0.1/24 dev tap0 && ip link set tap0 up || exit 90
@@ -69,9 +70,9 @@ busybox nc -l -p 9000 <&8 >/tmp/uploaded &
 upload=$!
 busybox nc -l -p 9001 <&9 >/dev/null &
 gate=$!
-export CMDLINE="console=ttyS0 earlyprintk=ttyS0 quiet panic=-1 $PARAMETER MODE=$MODE"
+export CHIPS CMDLINE="console=ttyS0 earlyprintk=ttyS0 quiet panic=-1 $PARAMETER MODE=$MODE"
 {
-    sh -c 'echo $$ >/tmp/machine; exec thruway run /tmp/vm.yaml --cmdline "$CMDLINE"' \
+    sh -c 'echo $$ >/tmp/machine; exec thruway run /tmp/vm.yaml --interrupts $CHIPS --cmdline "$CMDLINE"' \
         </dev/null >"$LAB_OUT/guest" 2>"$LAB_OUT/errors"
     echo "status $?" >/tmp/status
 } &
@@ -109,10 +110,11 @@ fn line<'a>(text: &'a str, start: &str) -> &'a str {
         .trim()
 }
 
-/// Runs the guest with `parameter` on its command line and checks everything but interrupts; what the guest printed.
-fn check(lab: &Lab, mode: &str, parameter: &str) -> String {
+/// Runs the guest with interrupt controllers `chips` and `parameter` on its command line, and checks everything but
+/// interrupts; what the guest printed.
+fn check(lab: &Lab, chips: &str, mode: &str, parameter: &str) -> String {
     let files = vec![("guest.initrd".to_owned(), lab.guest_initrd(GUEST))];
-    let script = format!("MODE={mode} PARAMETER={parameter}\n{HOST}");
+    let script = format!("MODE={mode} PARAMETER='{parameter}' CHIPS={chips}\n{HOST}");
     let run: Run = lab.run_with("no-iommu", Options { files, ..Options::default() }, &script);
     run.succeeded();
     let (host, guest) = (run.stdout(), run.file("guest"));
@@ -149,7 +151,7 @@ fn interrupts(guest: &str, kind: &str) -> usize {
 fn disks_network_console_and_entropy_work_with_msix() {
     let Some(lab) = Lab::open() else { return };
 
-    let guest = check(lab, "msix", "");
+    let guest = check(lab, "kernel", "msix", "");
 
     assert!(interrupts(&guest, "MSI") >= 8, "{guest}");
     assert_eq!(interrupts(&guest, "IO-APIC"), 0, "{guest}");
@@ -159,8 +161,42 @@ fn disks_network_console_and_entropy_work_with_msix() {
 fn disks_network_console_and_entropy_work_with_intx() {
     let Some(lab) = Lab::open() else { return };
 
-    let guest = check(lab, "intx", "pci=nomsi");
+    let guest = check(lab, "kernel", "intx", "pci=nomsi");
 
     assert_eq!(interrupts(&guest, "MSI"), 0, "{guest}");
     assert!(interrupts(&guest, "IO-APIC") >= 3, "{guest}");
+}
+
+#[test]
+fn disks_network_console_and_entropy_work_with_msix_beside_an_io_apic_in_user_space() {
+    let Some(lab) = Lab::open() else { return };
+
+    let guest = check(lab, "split", "msix", "");
+
+    assert!(interrupts(&guest, "MSI") >= 8, "{guest}");
+    assert_eq!(interrupts(&guest, "IO-APIC"), 0, "{guest}");
+}
+
+#[test]
+fn disks_network_console_and_entropy_work_with_an_io_apic_in_user_space() {
+    let Some(lab) = Lab::open() else { return };
+
+    let guest = check(lab, "split", "intx", "pci=nomsi");
+
+    assert_eq!(interrupts(&guest, "MSI"), 0, "{guest}");
+    assert!(interrupts(&guest, "IO-APIC") >= 3, "{guest}");
+}
+
+#[test]
+fn disks_network_console_and_entropy_work_without_any_apic() {
+    let Some(lab) = Lab::open() else { return };
+
+    let guest = check(lab, "userspace", "pic", "noapic nolapic");
+
+    assert_eq!(interrupts(&guest, "MSI"), 0, "{guest}");
+    assert!(interrupts(&guest, "XT-PIC") >= 3, "{guest}");
+    let ticks = guest.lines().find(|line| line.trim_end().ends_with("timer")).unwrap();
+    assert!(ticks.contains("XT-PIC"), "{ticks}");
+    let count: u64 = ticks.split_whitespace().nth(1).unwrap().parse().unwrap();
+    assert!(count > 100, "{ticks}");
 }

@@ -138,6 +138,56 @@ fn an_nvme_controller_stores_by_msix_and_by_intx() {
 }
 
 #[test]
+fn an_nvme_controller_stores_with_interrupt_controllers_in_user_space() {
+    let guest = |marker: &str| format!("MARKER={marker}\n{DISK_GUEST}");
+    let guests =
+        [("msix", guest("SPLIT-MSIX")), ("intx", guest("SPLIT-INTX")), ("pic", guest("USERSPACE-INTX"))];
+    let script = "
+        bind 0000:02:00.0
+        watch msix 0000:02:00.0 '' '--interrupts split'
+        watch intx 0000:02:00.0 'pci=nomsi' '--interrupts split'
+        watch pic 0000:02:00.0 'noapic nolapic' '--interrupts userspace'
+        if grep vfio- /proc/interrupts; then exit 1; fi
+    ";
+    let Some(run) = run("vtd-igb", &guests, script) else { return };
+    for (guest, marker, kind) in [
+        ("msix", "SPLIT-MSIX", "PCI-MSIX"),
+        ("intx", "SPLIT-INTX", "IO-APIC"),
+        ("pic", "USERSPACE-INTX", "XT-PIC"),
+    ] {
+        let text = console(&run, guest);
+        assert!(text.contains(&format!("read {marker}\n")), "{text}");
+        assert!(text.contains("thruway-guest: status 0 "), "{text}");
+        let inside: u64 = counts(&text, "guest-irq ").values().sum();
+        assert!(inside >= 10, "{guest}: {inside} interrupts in the guest\n{text}");
+        let lines = || text.lines().filter(|line| line.contains("guest-irq"));
+        assert!(lines().count() > 0 && lines().all(|line| line.contains(kind)), "{text}");
+    }
+    assert_host_count(&run, "msix.irq", "vfio-msix[1](0000:02:00.0)", 5);
+    for file in ["intx.irq", "pic.irq"] {
+        assert_host_count(&run, file, "vfio-intx(0000:02:00.0)", 10);
+    }
+    assert!(run.image("SCRATCH-ns1.img")[8 * 512..].starts_with(b"USERSPACE-INTX"));
+}
+
+#[test]
+fn a_virtual_function_carries_a_network_beside_an_io_apic_in_user_space() {
+    let guests = [("vf", format!("GATEWAY=10.0.2.2\n{NETWORK_GUEST}"))];
+    let script = "
+        ip link set dev $(ls /sys/bus/pci/devices/0000:01:00.0/net) up
+        virtual_functions 0000:01:00.0 2
+        bind 0000:01:10.0
+        watch vf 0000:01:10.0 '' '--interrupts split'
+    ";
+    let Some(run) = run("vtd-igb", &guests, script) else { return };
+    let text = console(&run, "vf");
+    assert!(text.contains("5 packets transmitted, 5 packets received, 0% packet loss"), "{text}");
+    let vectors = counts(&text, "guest-irq ");
+    assert!(vectors["eth0-rx-0"] >= 5 && vectors["eth0-tx-0"] >= 5, "{vectors:?}");
+    assert_host_count(&run, "vf.irq", "vfio-msix[1](0000:01:10.0)", 5);
+}
+
+#[test]
 fn a_virtual_function_of_an_nvme_controller_stores() {
     let guests = [("vf", format!("MARKER=WROTE-BY-VF\n{DISK_GUEST}"))];
     let script = "

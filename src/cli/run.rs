@@ -12,7 +12,7 @@ use crate::setup::goal::Selector;
 use crate::spec::units::ByteSize;
 use crate::vmm::boot::BootError;
 use crate::vmm::chipset::pvpanic::PvpanicConfig;
-use crate::vmm::config::MachineConfig;
+use crate::vmm::config::{CpuConfig, MachineConfig, ShortForm};
 use crate::vmm::machine::{BuildError, Machine};
 use crate::vmm::run::ExitReason;
 use crate::vmm::virtio::devices::block::{BlockConfig, ImageFormat};
@@ -51,7 +51,7 @@ pub(crate) struct Args {
     /// Kernel command line [default without a profile: console=ttyS0]
     #[arg(long, value_name = "TEXT", allow_hyphen_values = true)]
     cmdline: Option<String>,
-    /// Virtual CPUs, 1 to 8 [default without a profile: 1]
+    /// Virtual CPUs, 1 to 64 [default without a profile: 1]
     #[arg(long, value_name = "N", allow_negative_numbers = true)]
     cpus: Option<i64>,
     /// Guest memory: 512MiB, 4GiB [default without a profile: 512MiB]
@@ -184,7 +184,10 @@ fn lay_over(args: &Args, loaded: &mut Loaded) -> Result<(), Failure> {
         loaded.overridden("machine.boot.cmdline");
     }
     if let Some(cpus) = args.cpus {
-        loaded.profile.machine.cpus = cpus;
+        let machine = &mut loaded.profile.machine;
+        // What they can do stays; how many were arranged and placed is another number now.
+        let CpuConfig { model, features, realtime_priority, .. } = std::mem::take(&mut machine.cpus);
+        machine.cpus = CpuConfig { model, features, realtime_priority, ..CpuConfig::from_value(cpus) };
         loaded.overridden("machine.cpus");
     }
     if let Some(memory) = args.memory {

@@ -11,7 +11,7 @@ use serde::{Deserialize, Serialize};
 use crate::setup::goal::{Goal, Selector};
 use crate::spec::units::ByteSize;
 use crate::vmm::chipset::pvpanic::PvpanicConfig;
-use crate::vmm::config::OnReboot;
+use crate::vmm::config::{CpuConfig, OnReboot, ShortForm, ShortOrLong, short_form};
 use crate::vmm::virtio::devices::block::BlockConfig;
 use crate::vmm::virtio::devices::console::ConsoleConfig;
 use crate::vmm::virtio::devices::net::NetConfig;
@@ -58,9 +58,10 @@ impl Default for Profile {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default, expecting = "a mapping that describes a machine")]
 pub struct Machine {
-    /// Virtual CPUs, 1 to 8.
-    #[schemars(range(min = 1, max = 8))]
-    pub cpus: i64,
+    /// Virtual CPUs, 1 to 64: how many, or a mapping that arranges, shapes and places them.
+    #[serde(with = "short_form")]
+    #[schemars(with = "ShortOrLong<CpuConfig>")]
+    pub cpus: CpuConfig,
     /// Guest memory: 16MiB to 256GiB, a multiple of 4KiB.
     pub memory: ByteSize,
     /// What is started in it.
@@ -74,7 +75,7 @@ pub struct Machine {
 impl Default for Machine {
     fn default() -> Self {
         Self {
-            cpus: 1,
+            cpus: CpuConfig::from_value(1),
             memory: ByteSize::from_mebibytes(512),
             boot: Boot::default(),
             on_reboot: OnReboot::default(),

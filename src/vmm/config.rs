@@ -4,9 +4,10 @@
 //! [`MachineConfig::check`] says what is wrong with them, all at once. Whoever makes a `MachineConfig` (`profile`)
 //! hands it on only when that list is empty.
 
+pub mod short_form;
+
 use std::collections::BTreeMap;
 use std::fmt::Display;
-use std::num::NonZeroU8;
 use std::path::PathBuf;
 
 use schemars::JsonSchema;
@@ -15,14 +16,16 @@ use serde::{Deserialize, Serialize};
 use crate::spec::ethernet::MacAddress;
 use crate::spec::units::ByteSize;
 use crate::vmm::chipset::pvpanic::PvpanicConfig;
+pub use crate::vmm::vcpu::config::{CpuConfig, CpuModel, Features};
 use crate::vmm::vfio::VfioConfig;
 use crate::vmm::virtio::devices::block::BlockConfig;
 use crate::vmm::virtio::devices::console::ConsoleConfig;
 use crate::vmm::virtio::devices::net::NetConfig;
 use crate::vmm::virtio::devices::rng::RngConfig;
+pub use short_form::{ShortForm, ShortOrLong};
 
 /// Most vCPUs that a machine can have.
-pub const MAX_CPUS: u8 = 8;
+pub const MAX_CPUS: u8 = 64;
 /// Least guest RAM: below this no supported payload starts.
 pub const MIN_MEMORY: ByteSize = ByteSize::from_mebibytes(16);
 /// Most guest RAM.
@@ -61,7 +64,8 @@ pub struct MachineConfig {
     /// Name for messages and lock files.
     pub name: String,
     /// Virtual CPUs, 1 to [`MAX_CPUS`].
-    pub cpus: NonZeroU8,
+    #[serde(with = "short_form")]
+    pub cpus: CpuConfig,
     /// Guest RAM: [`MIN_MEMORY`] to [`MAX_MEMORY`], a multiple of 4 KiB.
     pub memory: ByteSize,
     /// What is started.
@@ -140,9 +144,8 @@ impl MachineConfig {
                 format!("`{}` is not a name; write up to 64 of a-z, 0-9 and `-`, not `-` first", self.name),
             );
         }
-        if self.cpus.get() > MAX_CPUS {
-            wrong("cpus", format!("{} is not between 1 and {MAX_CPUS}", self.cpus));
-        }
+        self.cpus.check(&mut errors);
+        let mut wrong = |setting: &str, problem: String| errors.push(ConfigError::new(setting, problem));
         if !(MIN_MEMORY..=MAX_MEMORY).contains(&self.memory) {
             wrong("memory", format!("{} is not between {MIN_MEMORY} and {MAX_MEMORY}", self.memory));
         } else if !self.memory.bytes().is_multiple_of(PAGE) {
@@ -268,7 +271,7 @@ mod tests {
     fn machine(devices: Vec<DeviceConfig>) -> MachineConfig {
         MachineConfig {
             name: "test".to_owned(),
-            cpus: NonZeroU8::MIN,
+            cpus: CpuConfig::from_value(1),
             memory: ByteSize::from_mebibytes(128),
             boot: BootConfig { kernel: "/vmlinuz".into(), initrd: None, cmdline: "console=ttyS0".to_owned() },
             on_reboot: OnReboot::Exit,
@@ -299,7 +302,7 @@ mod tests {
     fn every_setting_out_of_range_is_named_at_once() {
         let mut machine = machine(vec![]);
         machine.name = "-x".to_owned();
-        machine.cpus = NonZeroU8::MAX;
+        machine.cpus = CpuConfig::from_value(255);
         machine.memory = ByteSize::from_bytes(0);
         machine.boot.cmdline = "x\n".repeat(1024);
         machine.devices = vec![DeviceConfig::VirtioRng(RngConfig {}); MAX_DEVICES + 1];

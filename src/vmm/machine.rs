@@ -26,7 +26,8 @@ use crate::vmm::memory::{GuestMemory, MemoryError};
 use crate::vmm::pci::access::{CONFIG_PORTS, CONFIG_PORTS_LENGTH, ConfigPorts, Ecam};
 use crate::vmm::pci::root::{PciRoot, PciRootError, Slot, Windows};
 use crate::vmm::pci::{FunctionContext, PciFunction};
-use crate::vmm::vcpu::{self, Coalesced, MachineCpu, Shared, Template, cpuid};
+use crate::vmm::vcpu::cpuid::{self, FeatureError, TscDeadline};
+use crate::vmm::vcpu::{self, Coalesced, MachineCpu, Shared, Template};
 use crate::vmm::vfio::{self, VfioError};
 use crate::vmm::virtio::devices::{self as virtio, VirtioConfig, VirtioError};
 
@@ -42,6 +43,9 @@ pub enum BuildError {
     /// KVM.
     #[error(transparent)]
     Kvm(#[from] KvmError),
+    /// The processor that is asked for.
+    #[error(transparent)]
+    Features(#[from] FeatureError),
     /// Guest RAM.
     #[error(transparent)]
     Memory(#[from] MemoryError),
@@ -138,16 +142,20 @@ impl Machine {
 
         // KVM, RAM and slots; the interrupt controllers come with the machine.
         let vm = Vm::new()?;
+        let topology = config.cpus.topology();
+        vm.check_vcpus(topology)?;
         let memory = Arc::new(GuestMemory::new(config.memory.bytes())?);
         let ram = vm.map_ram(&memory).map_err(KvmError::call("take guest RAM"))?;
         let supported = vm.supported_cpuid().map_err(KvmError::call("list its CPUID leaves"))?;
+        let deadline = TscDeadline(vm.has(kvm_ioctls::Cap::TscDeadlineTimer));
+        let selected = cpuid::select(&supported, deadline, &config.cpus)?;
 
         // Buses and the PCI root.
         let (pio, mmio) = (Arc::new(Bus::default()), Arc::new(Bus::default()));
         let windows = Windows {
             pio: layout::PIO,
             mmio32: layout::MMIO32,
-            mmio64: layout::mmio64(memory.end(), cpuid::physical_bits(&supported)),
+            mmio64: layout::mmio64(memory.end(), cpuid::physical_bits(&selected)),
         };
         let mapper: Arc<dyn Mapper> = Arc::clone(&vm) as _;
         let root = PciRoot::new(windows.clone(), Arc::clone(&mmio), Arc::clone(&pio), mapper);
@@ -175,7 +183,7 @@ impl Machine {
         // BARs, then the tables that describe the result.
         shared.root.place_bars()?;
         let tables = Tables::build(&Platform {
-            cpus: config.cpus.get(),
+            apic_ids: (0..topology.count()).map(|index| topology.apic_id(index)).collect(),
             windows,
             interrupt_devices: functions,
             pvpanic: has_pvpanic,
@@ -185,11 +193,11 @@ impl Machine {
         let resets = config.on_reboot == OnReboot::Reset;
         let msr_indexes = resets.then(|| vm.msr_indexes()).transpose();
         let template = Template {
-            count: config.cpus.get(),
-            supported,
+            topology,
+            selected,
             msr_indexes: msr_indexes.map_err(KvmError::call("list its registers"))?,
         };
-        let cpus = (0..config.cpus.get())
+        let cpus = (0..topology.count())
             .map(|id| MachineCpu::new(&vm, id, &template))
             .collect::<Result<Vec<_>, _>>()
             .map_err(KvmError::call("create a vCPU"))?;

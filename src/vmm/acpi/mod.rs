@@ -23,8 +23,8 @@ const OEM_REVISION: u32 = 1;
 /// What of the machine the tables describe.
 #[derive(Debug, Clone)]
 pub struct Platform {
-    /// Number of vCPUs; their APIC IDs are 0 to `cpus - 1`.
-    pub cpus: u8,
+    /// APIC IDs of the vCPUs, in their order.
+    pub apic_ids: Vec<u8>,
     /// Where BARs lie.
     pub windows: Windows,
     /// Device numbers on bus 0 that have a function with an interrupt pin.
@@ -97,7 +97,7 @@ impl Tables {
         let dsdt = area.place(&dsdt::build(platform));
         let tables = [
             area.place(&fadt::build(facs, dsdt)),
-            area.place(&madt::build(platform.cpus)),
+            area.place(&madt::build(&platform.apic_ids)),
             area.place(&mcfg::build()),
         ];
         let entries: Vec<u8> = tables.into_iter().flat_map(u64::to_le_bytes).collect();

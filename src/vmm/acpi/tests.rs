@@ -4,7 +4,7 @@ use super::*;
 
 fn platform() -> Platform {
     Platform {
-        cpus: 4,
+        apic_ids: vec![0, 1, 4, 5],
         windows: Windows { pio: layout::PIO, mmio32: layout::MMIO32, mmio64: layout::mmio64(1 << 30, 39) },
         interrupt_devices: (1..32).collect(),
         pvpanic: true,
@@ -84,8 +84,9 @@ fn the_madt_lists_every_cpu_and_the_timers_override() {
         offset += length;
     }
     assert_eq!(
-        found.iter().filter(|entry| entry[0] == 0).map(|entry| entry[3]).collect::<Vec<_>>(),
-        [0, 1, 2, 3]
+        found.iter().filter(|entry| entry[0] == 0).map(|entry| (entry[2], entry[3])).collect::<Vec<_>>(),
+        [(0, 0), (1, 1), (2, 4), (3, 5)],
+        "UID and APIC ID"
     );
     assert!(found.contains(&vec![2, 10, 0, 0, 2, 0, 0, 0, 0, 0]), "ISA 0 is GSI 2");
 }
@@ -101,7 +102,7 @@ fn every_pin_is_wired_to_an_input_of_the_io_apic_above_the_isa_ones() {
 
 #[test]
 fn the_tables_of_the_largest_machine_fit() {
-    let largest = Platform { cpus: 8, ..platform() };
+    let largest = Platform { apic_ids: (0..64).collect(), ..platform() };
     assert!(Tables::build(&largest).unwrap().bytes.len() < 0x2_0000);
 }
 

@@ -3,9 +3,11 @@
 //! A vCPU belongs to its thread. Exits go to the two buses; what an access asks for beyond the device is carried out here,
 //! after the access: BARs are placed again at once, everything else is left as a [`Request`] to the machine's thread.
 
+pub mod config;
 pub mod cpuid;
 mod msr;
 mod regs;
+pub mod topology;
 
 use std::io;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -22,8 +24,8 @@ use crate::vmm::events::{Control, Obeyed, Order, Request, Wait};
 use crate::vmm::kvm::Vm;
 use crate::vmm::pci::root::PciRoot;
 use crate::vmm::rate_limit::RateLimit;
-use cpuid::TscDeadline;
 use regs::PowerOnState;
+use topology::Topology;
 
 /// Stack of a vCPU's thread: device code is shallow, and untouched pages cost nothing.
 const STACK_BYTES: usize = 256 << 10;
@@ -90,10 +92,10 @@ impl Coalesced {
 /// How vCPUs are made.
 #[derive(Debug)]
 pub struct Template {
-    /// How many there will be.
-    pub count: u8,
-    /// What KVM can offer on this host.
-    pub supported: CpuId,
+    /// How they are arranged.
+    pub topology: Topology,
+    /// What CPUID tells of all of them alike.
+    pub selected: CpuId,
     /// Registers that [`MachineCpu`] remembers for a reset; none if the machine never resets in place.
     pub msr_indexes: Option<Vec<u32>>,
 }
@@ -113,17 +115,20 @@ impl std::fmt::Debug for MachineCpu {
 }
 
 impl MachineCpu {
-    /// vCPU `id` of `vm` in power-on state. vCPU 0 is the one that starts; the others wait for it to wake them.
+    /// vCPU `id` of `vm`, counted from 0, in power-on state. vCPU 0 is the one that starts; the others wait for it to wake them.
     ///
     /// # Errors
     /// What the kernel answered.
     pub fn new(vm: &Vm, id: u8, template: &Template) -> io::Result<Self> {
-        let vcpu = vm.vcpu(id)?;
-        let deadline = TscDeadline(vm.has(kvm_ioctls::Cap::TscDeadlineTimer));
-        let leaves = cpuid::leaves(&template.supported, id, template.count, deadline)
+        let vcpu = vm.vcpu(template.topology.apic_id(id))?;
+        let leaves = cpuid::leaves(&template.selected, template.topology, id)
             .ok_or_else(|| io::Error::other("more CPUID leaves than KVM takes"))?;
         vcpu.fd().set_cpuid2(&leaves)?;
-        msr::set_up(vcpu.fd(), cpuid::physical_bits(&template.supported));
+        let refused = msr::set_up(vcpu.fd(), cpuid::physical_bits(&template.selected));
+        // All vCPUs are alike, so one tells for all.
+        if id == 0 && !refused.is_empty() {
+            tracing::warn!("KVM refuses these registers, and the guest does without: {}", refused.join(", "));
+        }
         set_local_interrupts(&vcpu)?;
         let kicker = vcpu.kicker()?;
         let power_on = template

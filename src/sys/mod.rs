@@ -16,6 +16,7 @@ pub mod private_dir;
 pub mod process;
 pub mod rlimit;
 pub mod scatter;
+pub mod schedule;
 pub mod signal;
 pub mod system_file;
 pub mod tap;

@@ -27,6 +27,7 @@ use crate::vmm::pci::access::{CONFIG_PORTS, CONFIG_PORTS_LENGTH, ConfigPorts, Ec
 use crate::vmm::pci::root::{PciRoot, PciRootError, Slot, Windows};
 use crate::vmm::pci::{FunctionContext, PciFunction};
 use crate::vmm::vcpu::cpuid::{self, FeatureError, TscDeadline};
+use crate::vmm::vcpu::placement::{self, PlacementError};
 use crate::vmm::vcpu::{self, Coalesced, MachineCpu, Shared, Template};
 use crate::vmm::vfio::{self, VfioError};
 use crate::vmm::virtio::devices::{self as virtio, VirtioConfig, VirtioError};
@@ -46,6 +47,9 @@ pub enum BuildError {
     /// The processor that is asked for.
     #[error(transparent)]
     Features(#[from] FeatureError),
+    /// Where vCPUs run.
+    #[error(transparent)]
+    Placement(#[from] PlacementError),
     /// Guest RAM.
     #[error(transparent)]
     Memory(#[from] MemoryError),
@@ -99,6 +103,8 @@ pub struct Machine {
     pub(super) serial: Arc<serial::Serial>,
     pub(super) console: Console,
     pub(super) signals: TerminationSignals,
+    /// Of the vCPUs.
+    pub(super) priority: Option<u8>,
     /// Until when KVM collects writes; see [`Coalesced`].
     pub(super) coalesces_until: Option<Instant>,
     chipset: Chipset,
@@ -144,6 +150,7 @@ impl Machine {
         let vm = Vm::new()?;
         let topology = config.cpus.topology();
         vm.check_vcpus(topology)?;
+        let placements = placement::plan(&config.cpus)?;
         let memory = Arc::new(GuestMemory::new(config.memory.bytes())?);
         let ram = vm.map_ram(&memory).map_err(KvmError::call("take guest RAM"))?;
         let supported = vm.supported_cpuid().map_err(KvmError::call("list its CPUID leaves"))?;
@@ -195,6 +202,7 @@ impl Machine {
         let template = Template {
             topology,
             selected,
+            placements,
             msr_indexes: msr_indexes.map_err(KvmError::call("list its registers"))?,
         };
         let cpus = (0..topology.count())
@@ -217,6 +225,7 @@ impl Machine {
             serial,
             console,
             signals,
+            priority: config.cpus.priority(),
             coalesces_until: coalesces.then(|| Instant::now() + Coalesced::LIFETIME),
             chipset,
             payload,

@@ -13,7 +13,7 @@ use crate::vmm::config::OnReboot;
 use crate::vmm::console::Typed;
 use crate::vmm::events::{Order, Request};
 use crate::vmm::machine::Machine;
-use crate::vmm::vcpu::Coalesced;
+use crate::vmm::vcpu::{Coalesced, placement};
 
 /// How a machine ended.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -84,6 +84,7 @@ impl Machine {
         for cpu in self.cpus.drain(..) {
             self.threads.push(cpu.start(Arc::clone(&self.shared))?);
         }
+        placement::go_before(self.priority).map_err(io::Error::other)?;
         self.shared.control.tell(Order::Run);
         Ok(())
     }

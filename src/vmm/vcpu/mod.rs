@@ -6,6 +6,7 @@
 pub mod config;
 pub mod cpuid;
 mod msr;
+pub mod placement;
 mod regs;
 pub mod topology;
 
@@ -24,6 +25,7 @@ use crate::vmm::events::{Control, Obeyed, Order, Request, Wait};
 use crate::vmm::kvm::Vm;
 use crate::vmm::pci::root::PciRoot;
 use crate::vmm::rate_limit::RateLimit;
+use placement::Placement;
 use regs::PowerOnState;
 use topology::Topology;
 
@@ -96,6 +98,8 @@ pub struct Template {
     pub topology: Topology,
     /// What CPUID tells of all of them alike.
     pub selected: CpuId,
+    /// Where each of them runs.
+    pub placements: Vec<Placement>,
     /// Registers that [`MachineCpu`] remembers for a reset; none if the machine never resets in place.
     pub msr_indexes: Option<Vec<u32>>,
 }
@@ -105,6 +109,7 @@ pub struct MachineCpu {
     id: u8,
     vcpu: Vcpu,
     kicker: Kicker,
+    placement: Placement,
     power_on: Option<PowerOnState>,
 }
 
@@ -131,12 +136,13 @@ impl MachineCpu {
         }
         set_local_interrupts(&vcpu)?;
         let kicker = vcpu.kicker()?;
+        let placement = template.placements.get(usize::from(id)).cloned().unwrap_or_default();
         let power_on = template
             .msr_indexes
             .as_deref()
             .map(|indexes| PowerOnState::capture(vcpu.fd(), indexes))
             .transpose()?;
-        Ok(Self { id, vcpu, kicker, power_on })
+        Ok(Self { id, vcpu, kicker, placement, power_on })
     }
 
     /// Ends this vCPU's stay in guest mode from any thread.
@@ -178,6 +184,10 @@ impl MachineCpu {
 
     fn obey(&mut self, shared: &Shared) {
         self.kicker.attach();
+        // Tried when the machine was built; CPUs may have gone since.
+        if let Err(error) = self.placement.take(self.id.into()) {
+            shared.control.request(Request::Fault(error.to_string()));
+        }
         let mut obeyed = Obeyed::default();
         let mut wait = Wait::ForRun;
         loop {

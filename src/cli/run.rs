@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 use std::str::FromStr;
 
 use crate::cli::format::{Format, FormatArgs, document};
-use crate::cli::{CliResult, Context, Exit, Failure, source};
+use crate::cli::{CliResult, Context, Exit, Failure, progress, source};
 use crate::host::select;
 use crate::profile::schema::{Device, VfioBlock};
 use crate::profile::{Loaded, Purpose, load};
@@ -14,6 +14,7 @@ use crate::vmm::boot::BootError;
 use crate::vmm::chipset::pvpanic::PvpanicConfig;
 use crate::vmm::config::{CpuConfig, MachineConfig, ShortForm};
 use crate::vmm::machine::{BuildError, Machine};
+use crate::vmm::memory::MemoryError;
 use crate::vmm::run::ExitReason;
 use crate::vmm::virtio::devices::block::{BlockConfig, ImageFormat};
 use crate::vmm::virtio::devices::net::NetConfig;
@@ -119,7 +120,10 @@ pub(crate) fn run(args: &Args, context: &Context) -> CliResult {
     if args.dry_run {
         return dry_run(&config, args.format.format, context);
     }
-    let machine = Machine::build(&config).map_err(|error| Failure::new(exit_of(&error), error))?;
+    let built = progress::bytes(context, "taking guest memory from the host", |progress| {
+        Machine::build_watched(&config, progress)
+    });
+    let machine = built.map_err(|error| Failure::new(exit_of(&error), error))?;
     if machine.has_terminal() {
         // The terminal is raw already: the line break needs its carriage return.
         context.note(format_args!("{}: Ctrl-A x ends the machine\r", config.name));
@@ -191,7 +195,7 @@ fn lay_over(args: &Args, loaded: &mut Loaded) -> Result<(), Failure> {
         loaded.overridden("machine.cpus");
     }
     if let Some(memory) = args.memory {
-        loaded.profile.machine.memory = memory;
+        loaded.profile.machine.memory.size = memory;
         loaded.overridden("machine.memory");
     }
     let devices = &mut loaded.profile.machine.devices;
@@ -226,6 +230,7 @@ fn exit_of(error: &BuildError) -> Exit {
             Exit::Host
         }
         BuildError::Config(_) | BuildError::Boot(_) => Exit::Usage,
+        BuildError::Memory(MemoryError::Interrupted) => Exit::Interrupted,
         _ => Exit::Host,
     }
 }

@@ -158,7 +158,7 @@ impl Gather<'_> {
         self,
         lookup: impl Fn(&Selector) -> Result<Option<PciAddress>, E>,
     ) -> MachineConfig {
-        let Machine { cpus, memory, boot, on_reboot, devices } = &self.profile.machine;
+        let Machine { cpus, memory, numa, boot, on_reboot, devices } = &self.profile.machine;
         let absolute = |path: &PathBuf| self.directory.join(path);
         let (mut configs, mut positions) = (Vec::new(), Vec::new());
         for (position, device) in devices.iter().enumerate() {
@@ -187,10 +187,13 @@ impl Gather<'_> {
             configs.push(config);
             positions.push(position);
         }
+        let mut memory = memory.clone();
+        memory.file = memory.file.as_ref().map(absolute);
         let config = MachineConfig {
             name: self.profile.name.clone(),
             cpus: cpus.clone(),
-            memory: *memory,
+            memory,
+            numa: numa.clone(),
             boot: BootConfig {
                 kernel: self.directory.join(&self.kernel),
                 initrd: boot.initrd.as_ref().map(absolute),

@@ -11,7 +11,7 @@ use serde::{Deserialize, Serialize};
 use crate::setup::goal::{Goal, Selector};
 use crate::spec::units::ByteSize;
 use crate::vmm::chipset::pvpanic::PvpanicConfig;
-use crate::vmm::config::{CpuConfig, OnReboot, ShortForm, ShortOrLong, short_form};
+use crate::vmm::config::{CpuConfig, MemoryConfig, NodeConfig, OnReboot, ShortForm, ShortOrLong, short_form};
 use crate::vmm::virtio::devices::block::BlockConfig;
 use crate::vmm::virtio::devices::console::ConsoleConfig;
 use crate::vmm::virtio::devices::net::NetConfig;
@@ -62,8 +62,13 @@ pub struct Machine {
     #[serde(with = "short_form")]
     #[schemars(with = "ShortOrLong<CpuConfig>")]
     pub cpus: CpuConfig,
-    /// Guest memory: 16MiB to 256GiB, a multiple of 4KiB.
-    pub memory: ByteSize,
+    /// Guest memory: 16MiB to 256GiB, a multiple of 4KiB, or a mapping that says what it is made of.
+    #[serde(with = "short_form")]
+    #[schemars(with = "ShortOrLong<MemoryConfig>")]
+    pub memory: MemoryConfig,
+    /// NUMA nodes: which vCPUs and which memory belong together.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub numa: Vec<NodeConfig>,
     /// What is started in it.
     pub boot: Boot,
     /// What happens when the guest asks for a reboot.
@@ -76,7 +81,8 @@ impl Default for Machine {
     fn default() -> Self {
         Self {
             cpus: CpuConfig::from_value(1),
-            memory: ByteSize::from_mebibytes(512),
+            memory: MemoryConfig::from_value(ByteSize::from_mebibytes(512)),
+            numa: Vec::new(),
             boot: Boot::default(),
             on_reboot: OnReboot::default(),
             devices: Vec::new(),

@@ -14,6 +14,7 @@ pub mod netlink;
 pub mod node;
 pub mod private_dir;
 pub mod process;
+pub mod ram;
 pub mod rlimit;
 pub mod scatter;
 pub mod schedule;

@@ -16,6 +16,9 @@ use serde::{Deserialize, Serialize};
 use crate::spec::ethernet::MacAddress;
 use crate::spec::units::ByteSize;
 use crate::vmm::chipset::pvpanic::PvpanicConfig;
+pub use crate::vmm::memory::config::{HugePages, MemoryConfig};
+use crate::vmm::numa;
+pub use crate::vmm::numa::NodeConfig;
 pub use crate::vmm::vcpu::config::{CpuConfig, CpuModel, Features};
 use crate::vmm::vfio::VfioConfig;
 use crate::vmm::virtio::devices::block::BlockConfig;
@@ -37,8 +40,6 @@ pub const MAX_DEVICES: usize = 30;
 pub const MAX_CMDLINE: usize = 2047;
 /// Longest name of a network interface, in bytes (Linux: include/uapi/linux/if.h, IFNAMSIZ less its final NUL).
 pub const MAX_INTERFACE_NAME: usize = 15;
-
-const PAGE: u64 = 4096;
 
 /// Something that is wrong with a machine.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -66,8 +67,12 @@ pub struct MachineConfig {
     /// Virtual CPUs, 1 to [`MAX_CPUS`].
     #[serde(with = "short_form")]
     pub cpus: CpuConfig,
-    /// Guest RAM: [`MIN_MEMORY`] to [`MAX_MEMORY`], a multiple of 4 KiB.
-    pub memory: ByteSize,
+    /// Guest RAM: [`MIN_MEMORY`] to [`MAX_MEMORY`], a multiple of its page size.
+    #[serde(with = "short_form")]
+    pub memory: MemoryConfig,
+    /// NUMA nodes; one that nobody is told of if there is none.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub numa: Vec<NodeConfig>,
     /// What is started.
     pub boot: BootConfig,
     /// What the machine does when the guest asks for a reboot.
@@ -145,12 +150,10 @@ impl MachineConfig {
             );
         }
         self.cpus.check(&mut errors);
+        self.memory.check(&mut errors);
+        let page_bytes = self.memory.hugepages.bytes();
+        numa::check(&self.numa, self.cpus.count(), self.memory.size, page_bytes, &mut errors);
         let mut wrong = |setting: &str, problem: String| errors.push(ConfigError::new(setting, problem));
-        if !(MIN_MEMORY..=MAX_MEMORY).contains(&self.memory) {
-            wrong("memory", format!("{} is not between {MIN_MEMORY} and {MAX_MEMORY}", self.memory));
-        } else if !self.memory.bytes().is_multiple_of(PAGE) {
-            wrong("memory", format!("{} is not a multiple of 4KiB", self.memory));
-        }
         if self.boot.cmdline.len() > MAX_CMDLINE {
             let length = self.boot.cmdline.len();
             wrong(
@@ -268,11 +271,14 @@ fn is_of_one_card(mac: &str) -> bool {
 mod tests {
     use super::*;
 
+    const PAGE: u64 = 4096;
+
     fn machine(devices: Vec<DeviceConfig>) -> MachineConfig {
         MachineConfig {
             name: "test".to_owned(),
             cpus: CpuConfig::from_value(1),
-            memory: ByteSize::from_mebibytes(128),
+            memory: MemoryConfig::from_value(ByteSize::from_mebibytes(128)),
+            numa: Vec::new(),
             boot: BootConfig { kernel: "/vmlinuz".into(), initrd: None, cmdline: "console=ttyS0".to_owned() },
             on_reboot: OnReboot::Exit,
             devices,
@@ -303,7 +309,7 @@ mod tests {
         let mut machine = machine(vec![]);
         machine.name = "-x".to_owned();
         machine.cpus = CpuConfig::from_value(255);
-        machine.memory = ByteSize::from_bytes(0);
+        machine.memory.size = ByteSize::from_bytes(0);
         machine.boot.cmdline = "x\n".repeat(1024);
         machine.devices = vec![DeviceConfig::VirtioRng(RngConfig {}); MAX_DEVICES + 1];
         assert_eq!(settings(&machine), ["name", "cpus", "memory", "boot.cmdline", "boot.cmdline", "devices"]);
@@ -320,7 +326,7 @@ mod tests {
             (1 << 60, false),
         ] {
             let mut machine = machine(vec![]);
-            machine.memory = ByteSize::from_bytes(bytes);
+            machine.memory.size = ByteSize::from_bytes(bytes);
             assert_eq!(machine.check().is_empty(), sound, "{bytes}");
         }
     }

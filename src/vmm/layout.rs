@@ -66,9 +66,9 @@ pub struct MapEntry {
     pub kind: MapKind,
 }
 
-/// The memory map of a machine with `size_bytes` of RAM, ascending and without overlap.
+/// The memory map of a machine whose RAM occupies `ram`, ascending and without overlap.
 #[must_use]
-pub fn memory_map(size_bytes: u64) -> Vec<MapEntry> {
+pub fn memory_map(ram: impl IntoIterator<Item = Range<u64>>) -> Vec<MapEntry> {
     let entry = |range, kind| MapEntry { range, kind };
     let mut map = vec![
         entry(0..CONVENTIONAL_END, MapKind::Ram),
@@ -78,7 +78,7 @@ pub fn memory_map(size_bytes: u64) -> Vec<MapEntry> {
         entry(ECAM, MapKind::Reserved),
         entry(KVM_IDENTITY_MAP..KVM_IDENTITY_MAP + 4 * 0x1000, MapKind::Reserved),
     ];
-    for range in ram_ranges(size_bytes) {
+    for range in ram {
         if range.start == 0 {
             map.push(entry(KERNEL_START..range.end.max(KERNEL_START), MapKind::Ram));
             map.extend(fixed.iter().cloned());
@@ -89,10 +89,11 @@ pub fn memory_map(size_bytes: u64) -> Vec<MapEntry> {
     map
 }
 
-/// The ranges of guest-physical addresses that `size_bytes` of RAM occupy, in ascending order.
+/// The ranges of guest-physical addresses that `size_bytes` of RAM in pages of `page_bytes` occupy, in ascending order. With
+/// pages of 1 GiB, RAM below 4 GiB ends at the last whole one.
 #[must_use]
-pub fn ram_ranges(size_bytes: u64) -> Vec<Range<u64>> {
-    let low = size_bytes.min(LOW_RAM_LIMIT);
+pub fn ram_ranges(size_bytes: u64, page_bytes: u64) -> Vec<Range<u64>> {
+    let low = size_bytes.min(LOW_RAM_LIMIT - LOW_RAM_LIMIT % page_bytes.max(1));
     let high = size_bytes - low;
     let mut ranges = Vec::with_capacity(2);
     ranges.push(0..low);
@@ -119,15 +120,18 @@ mod tests {
     #[test]
     fn ram_is_split_around_the_windows_below_four_gib() {
         let low = |end| 0..end;
-        assert_eq!(ram_ranges(1 << 30), vec![low(1 << 30)]);
-        assert_eq!(ram_ranges(LOW_RAM_LIMIT), vec![low(LOW_RAM_LIMIT)]);
-        assert_eq!(ram_ranges(LOW_RAM_LIMIT + 4096), vec![low(LOW_RAM_LIMIT), HIGH_RAM..HIGH_RAM + 4096]);
+        let ranges = |size| ram_ranges(size, 4096);
+        assert_eq!(ranges(1 << 30), vec![low(1 << 30)]);
+        assert_eq!(ranges(LOW_RAM_LIMIT), vec![low(LOW_RAM_LIMIT)]);
+        assert_eq!(ram_ranges(3 << 30, 1 << 30), vec![low(2 << 30), HIGH_RAM..HIGH_RAM + (1 << 30)]);
+        assert_eq!(ram_ranges(3 << 30, 2 << 20)[0], low(LOW_RAM_LIMIT));
+        assert_eq!(ranges(LOW_RAM_LIMIT + 4096), vec![low(LOW_RAM_LIMIT), HIGH_RAM..HIGH_RAM + 4096]);
     }
 
     #[test]
     fn the_memory_map_ascends_and_holds_all_ram_above_one_mib() {
         for size in [16 << 20, LOW_RAM_LIMIT, LOW_RAM_LIMIT + 4096, 64 << 30] {
-            let map = memory_map(size);
+            let map = memory_map(ram_ranges(size, 4096));
             assert!(map.iter().all(|entry| entry.range.start < entry.range.end));
             assert!(map.windows(2).all(|pair| pair[0].range.end <= pair[1].range.start), "{map:x?}");
             let ram: u64 = map

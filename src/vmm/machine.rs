@@ -10,6 +10,7 @@ use std::time::Instant;
 
 use crate::sys::signal::{self, TerminationSignals};
 use crate::vmm::Lifecycle;
+use crate::vmm::acpi::srat::Node;
 use crate::vmm::acpi::{AcpiError, Platform, Tables, dsdt};
 use crate::vmm::boot::{BootError, Entry, Payload};
 use crate::vmm::bus::{Bus, BusDevice, RangeError};
@@ -22,7 +23,8 @@ use crate::vmm::interrupt::{InterruptLine, LineController, MsiSink};
 use crate::vmm::kvm::{KvmError, SlotGuard, Vm};
 use crate::vmm::layout;
 use crate::vmm::mapper::Mapper;
-use crate::vmm::memory::{GuestMemory, MemoryError};
+use crate::vmm::memory::{GuestMemory, MemoryError, Watch};
+use crate::vmm::numa;
 use crate::vmm::pci::access::{CONFIG_PORTS, CONFIG_PORTS_LENGTH, ConfigPorts, Ecam};
 use crate::vmm::pci::root::{PciRoot, PciRootError, Slot, Windows};
 use crate::vmm::pci::{FunctionContext, PciFunction};
@@ -135,6 +137,15 @@ impl Machine {
     /// # Errors
     /// [`BuildError`]; what was built until then is gone, and host devices are given back.
     pub fn build(config: &MachineConfig) -> Result<Self, BuildError> {
+        Self::build_watched(config, &|_, _| ())
+    }
+
+    /// Like [`Self::build`]; `progress` is told how many bytes of guest RAM were taken from the host, of how many, if they are
+    /// taken before the start.
+    ///
+    /// # Errors
+    /// As [`Self::build`].
+    pub fn build_watched(config: &MachineConfig, progress: &dyn Fn(u64, u64)) -> Result<Self, BuildError> {
         let errors = config.check();
         if !errors.is_empty() {
             return Err(BuildError::Config(errors));
@@ -151,7 +162,8 @@ impl Machine {
         let topology = config.cpus.topology();
         vm.check_vcpus(topology)?;
         let placements = placement::plan(&config.cpus)?;
-        let memory = Arc::new(GuestMemory::new(config.memory.bytes())?);
+        let watch = Watch { progress, stop: &|| signals.take().is_some() };
+        let memory = Arc::new(GuestMemory::build(&config.memory, &config.numa, watch)?);
         let ram = vm.map_ram(&memory).map_err(KvmError::call("take guest RAM"))?;
         let supported = vm.supported_cpuid().map_err(KvmError::call("list its CPUID leaves"))?;
         let deadline = TscDeadline(vm.has(kvm_ioctls::Cap::TscDeadlineTimer));
@@ -191,6 +203,8 @@ impl Machine {
         shared.root.place_bars()?;
         let tables = Tables::build(&Platform {
             apic_ids: (0..topology.count()).map(|index| topology.apic_id(index)).collect(),
+            nodes: nodes(config, &memory),
+            distances: numa::distances(&config.numa),
             windows,
             interrupt_devices: functions,
             pvpanic: has_pvpanic,
@@ -245,7 +259,7 @@ impl Machine {
     /// Puts tables and payload into RAM.
     fn load(&self) -> Result<Entry, BuildError> {
         self.tables.write(&self.memory)?;
-        let map = layout::memory_map(self.memory.size_bytes());
+        let map = layout::memory_map(self.memory.ranges());
         Ok(self.payload.load(&self.memory, &map, self.tables.root_pointer())?)
     }
 
@@ -385,6 +399,17 @@ impl Lines {
         let index = usize::try_from(gsi).unwrap_or(usize::MAX);
         self.0.get(index).expect("the GSI is one that this file or the DSDT gave out").share()
     }
+}
+
+/// What the tables tell of NUMA nodes.
+fn nodes(config: &MachineConfig, memory: &GuestMemory) -> Vec<Node> {
+    let topology = config.cpus.topology();
+    let apic_id = |cpu: u32| u8::try_from(cpu).ok().map(|index| topology.apic_id(index));
+    let parts = numa::share_out(&config.numa, &memory.ranges());
+    let nodes = config.numa.iter().zip(parts);
+    nodes
+        .map(|(node, ranges)| Node { apic_ids: node.cpus.iter().filter_map(apic_id).collect(), ranges })
+        .collect()
 }
 
 /// Builds all PCI functions and inserts them from device 1 on; the device numbers taken.

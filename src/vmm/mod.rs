@@ -23,6 +23,7 @@ pub mod layout;
 pub mod machine;
 pub mod mapper;
 pub mod memory;
+pub mod numa;
 pub mod pci;
 pub mod rate_limit;
 pub mod run;

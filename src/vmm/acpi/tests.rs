@@ -5,6 +5,11 @@ use super::*;
 fn platform() -> Platform {
     Platform {
         apic_ids: vec![0, 1, 4, 5],
+        nodes: vec![
+            srat::Node { apic_ids: vec![0, 1], ranges: vec![0..0x4000_0000] },
+            srat::Node { apic_ids: vec![4, 5], ranges: vec![0x4000_0000..0xB000_0000, 1 << 32..5 << 30] },
+        ],
+        distances: vec![vec![10, 21], vec![30, 10]],
         windows: Windows { pio: layout::PIO, mmio32: layout::MMIO32, mmio64: layout::mmio64(1 << 30, 39) },
         interrupt_devices: (1..32).collect(),
         pvpanic: true,
@@ -51,7 +56,7 @@ fn every_table_is_reached_from_the_root_pointer_and_sums_to_zero() {
     assert_eq!((sum(&data[..20]), sum(&data[..36])), (0, 0));
     let xsdt = at(&data, u64_at(&data, 24));
     assert_eq!((&xsdt[..4], sum(xsdt)), (&b"XSDT"[..], 0));
-    for signature in [b"FACP", b"APIC", b"MCFG"] {
+    for signature in [b"FACP", b"APIC", b"MCFG", b"SRAT", b"SLIT"] {
         assert_eq!(sum(&find(&data, signature)), 0);
     }
     let fadt = find(&data, b"FACP");
@@ -92,6 +97,28 @@ fn the_madt_lists_every_cpu_and_the_timers_override() {
 }
 
 #[test]
+fn nodes_have_their_processors_memory_and_distances_and_without_them_no_table_tells() {
+    let srat = find(&tables(), b"SRAT");
+    let (mut offset, mut processors, mut memory) = (48, Vec::new(), Vec::new());
+    while offset < srat.len() {
+        let entry = &srat[offset..offset + usize::from(srat[offset + 1])];
+        match entry[0] {
+            0 => processors.push((entry[2], entry[3], u32_at(entry, 4))),
+            _ => memory.push((u32_at(entry, 2), u64_at(entry, 8), u64_at(entry, 16), u32_at(entry, 28))),
+        }
+        offset += entry.len();
+    }
+    assert_eq!(processors, [(0, 0, 1), (0, 1, 1), (1, 4, 1), (1, 5, 1)]);
+    assert_eq!(memory, [(0, 0, 0x4000_0000, 1), (1, 0x4000_0000, 0x7000_0000, 1), (1, 1 << 32, 1 << 30, 1)]);
+    let slit = find(&tables(), b"SLIT");
+    assert_eq!((u64_at(&slit, 36), &slit[44..]), (2, &[10, 21, 30, 10][..]));
+    let plain = Platform { nodes: Vec::new(), distances: Vec::new(), ..platform() };
+    let data = Tables::build(&plain).unwrap().bytes;
+    let xsdt = at(&data, u64_at(&data, 24));
+    assert_eq!(xsdt.len(), 36 + 3 * 8);
+}
+
+#[test]
 fn every_pin_is_wired_to_an_input_of_the_io_apic_above_the_isa_ones() {
     for device in 0..32 {
         let gsis: Vec<u32> = (0..4).map(|pin| dsdt::intx_gsi(device, pin)).collect();
@@ -118,6 +145,8 @@ fn acpica_understands_every_table() {
         ("facp", fadt),
         ("apic", find(&data, b"APIC")),
         ("mcfg", find(&data, b"MCFG")),
+        ("srat", find(&data, b"SRAT")),
+        ("slit", find(&data, b"SLIT")),
     ];
     for (name, table) in named {
         std::fs::write(directory.path().join(format!("{name}.dat")), table).unwrap();

@@ -7,6 +7,7 @@ pub mod kernel_log;
 pub mod kvm;
 pub mod kvm_measure;
 pub mod kvm_query;
+pub mod kvm_stats;
 pub mod lock;
 pub mod mmap;
 pub mod module;

@@ -13,6 +13,7 @@ use kvm_ioctls::{Cap, IoEventAddress, Kvm, NoDatamatch, VmFd};
 use vmm_sys_util::eventfd::EventFd;
 
 use crate::sys::kvm::{HostMemory, MemorySlot, SlotAccess, Vcpu, VfioDevice};
+use crate::sys::kvm_stats::Counters;
 use crate::sys::mmap::Mapping;
 use crate::vmm::interrupt::irqchip::Irqchip;
 use crate::vmm::layout;
@@ -267,6 +268,12 @@ impl Vm {
     /// What the kernel answered.
     pub fn msr_indexes(&self) -> io::Result<Vec<u32>> {
         Ok(self.kvm.get_msr_index_list()?.as_slice().to_vec())
+    }
+
+    /// KVM's counters of the machine, where it has any.
+    #[must_use]
+    pub fn counters(&self) -> Option<Counters> {
+        Counters::of_vm(&self.fd).inspect_err(|error| tracing::debug!(%error, "KVM has no counters")).ok()
     }
 
     /// Whether this host's KVM has an extension.

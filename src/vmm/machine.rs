@@ -8,7 +8,7 @@ use std::sync::Arc;
 use std::thread::JoinHandle;
 use std::time::Instant;
 
-use crate::sys::signal::{self, TerminationSignals};
+use crate::sys::signal::{self, QuestionSignal, TerminationSignals};
 use crate::vmm::Lifecycle;
 use crate::vmm::acpi::srat::Node;
 use crate::vmm::acpi::{AcpiError, Platform, Tables, dsdt};
@@ -28,6 +28,7 @@ use crate::vmm::numa;
 use crate::vmm::pci::access::{CONFIG_PORTS, CONFIG_PORTS_LENGTH, ConfigPorts, Ecam};
 use crate::vmm::pci::root::{PciRoot, PciRootError, Slot, Windows};
 use crate::vmm::pci::{FunctionContext, PciFunction};
+use crate::vmm::stats::Sources;
 use crate::vmm::vcpu::cpuid::{self, FeatureError, TscDeadline};
 use crate::vmm::vcpu::placement::{self, PlacementError};
 use crate::vmm::vcpu::{self, Coalesced, MachineCpu, Shared, Template};
@@ -104,6 +105,9 @@ pub struct Machine {
     pub(super) shared: Arc<Shared>,
     pub(super) serial: Arc<serial::Serial>,
     pub(super) console: Console,
+    pub(super) stats: Sources,
+    /// Made after the other signals, so that it stands before them.
+    pub(super) question: QuestionSignal,
     pub(super) signals: TerminationSignals,
     /// Of the vCPUs.
     pub(super) priority: Option<u8>,
@@ -152,6 +156,7 @@ impl Machine {
         }
         // Before any thread exists: all inherit the mask.
         let signals = TerminationSignals::new().map_err(process("take over signals"))?;
+        let question = QuestionSignal::new().map_err(process("take over signals"))?;
         signal::install_kick_handler().map_err(process("install a signal handler"))?;
 
         // What can be wrong with files is found before a device is touched.
@@ -223,6 +228,7 @@ impl Machine {
             .map(|id| MachineCpu::new(&vm, id, &template))
             .collect::<Result<Vec<_>, _>>()
             .map_err(KvmError::call("create a vCPU"))?;
+        let stats = Sources::new(vm.counters(), cpus.iter().map(|cpu| cpu.stats(topology)).collect());
         let coalesces = coalesce_config_address(&vm, &shared, &cpus);
         let chips = resets.then(|| vm.irqchip().state()).transpose();
         let chips = chips.map_err(KvmError::call("read its interrupt controllers"))?;
@@ -238,6 +244,8 @@ impl Machine {
             shared,
             serial,
             console,
+            stats,
+            question,
             signals,
             priority: config.cpus.priority(),
             coalesces_until: coalesces.then(|| Instant::now() + Coalesced::LIFETIME),

@@ -27,6 +27,7 @@ pub mod numa;
 pub mod pci;
 pub mod rate_limit;
 pub mod run;
+pub mod stats;
 pub mod vcpu;
 pub mod vfio;
 pub mod virtio;

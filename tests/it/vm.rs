@@ -6,6 +6,7 @@
 mod hostile;
 mod memory;
 mod processor;
+mod stats;
 
 use std::fs;
 use std::io::Write;

@@ -5,6 +5,7 @@
 
 pub mod config;
 pub mod cpuid;
+pub mod exits;
 mod msr;
 pub mod placement;
 mod regs;
@@ -19,12 +20,15 @@ use std::time::Duration;
 use kvm_bindings::CpuId;
 
 use crate::sys::kvm::{CoalescedRing, Exit, Kicker, Vcpu};
+use crate::sys::kvm_stats::Counters;
 use crate::vmm::boot::Entry;
 use crate::vmm::bus::{Bus, Effects};
 use crate::vmm::events::{Control, Obeyed, Order, Request, Wait};
 use crate::vmm::kvm::Vm;
 use crate::vmm::pci::root::PciRoot;
 use crate::vmm::rate_limit::RateLimit;
+use crate::vmm::stats::VcpuSource;
+use exits::ExitCounts;
 use placement::Placement;
 use regs::PowerOnState;
 use topology::Topology;
@@ -110,6 +114,7 @@ pub struct MachineCpu {
     vcpu: Vcpu,
     kicker: Kicker,
     placement: Placement,
+    exits: Arc<ExitCounts>,
     power_on: Option<PowerOnState>,
 }
 
@@ -142,13 +147,20 @@ impl MachineCpu {
             .as_deref()
             .map(|indexes| PowerOnState::capture(vcpu.fd(), indexes))
             .transpose()?;
-        Ok(Self { id, vcpu, kicker, placement, power_on })
+        Ok(Self { id, vcpu, kicker, placement, exits: Arc::default(), power_on })
     }
 
     /// Ends this vCPU's stay in guest mode from any thread.
     #[must_use]
     pub fn kicker(&self) -> Kicker {
         self.kicker.clone()
+    }
+
+    /// Where its exits are counted.
+    #[must_use]
+    pub fn stats(&self, topology: Topology) -> VcpuSource {
+        let kvm = Counters::of_vcpu(self.vcpu.fd()).ok();
+        VcpuSource { apic_id: topology.apic_id(self.id), exits: Arc::clone(&self.exits), kvm }
     }
 
     /// The ring in which KVM collects writes of all vCPUs.
@@ -226,6 +238,7 @@ impl MachineCpu {
                 Ok(exit) => exit,
                 Err(error) => return self.fault(shared, &format!("cannot run the guest: {error}")),
             };
+            self.exits.count(&exit);
             let effects = match exit {
                 Exit::PortWrite { port, size, data } => {
                     let before = shared.coalesced.carry_out(&shared.pio);

@@ -53,12 +53,14 @@ fn pinned_vcpus_run_where_they_are_put_and_a_realtime_one_that_spins_can_be_stop
         let wanted = [("vcpu-0".to_owned(), list.clone(), policy), ("vcpu-1".to_owned(), list, policy)];
         // The guest's first word comes from vCPU 0; the other thread may have to find its place yet.
         let start = Instant::now();
-        while vcpu_threads(child.id()) != wanted {
-            assert!(start.elapsed() < Duration::from_secs(10), "{:?}", vcpu_threads(child.id()));
+        let mut placed = vcpu_threads(child.id());
+        while placed != wanted && start.elapsed() < Duration::from_secs(10) {
+            placed = vcpu_threads(child.id());
         }
         let process = nix::unistd::Pid::from_raw(i32::try_from(child.id()).unwrap());
         nix::sys::signal::kill(process, nix::sys::signal::SIGTERM).unwrap();
         assert_eq!(child.wait().unwrap().code(), Some(130));
+        assert_eq!(placed, wanted);
     }
 }
 

@@ -23,7 +23,7 @@ use crate::vmm::interrupt::{InterruptLine, LineController, MsiSink};
 use crate::vmm::kvm::{KvmError, SlotGuard, Vm};
 use crate::vmm::layout;
 use crate::vmm::mapper::Mapper;
-use crate::vmm::memory::{GuestMemory, MemoryError, Watch};
+use crate::vmm::memory::{GuestMemory, MemoryError, Wanted, Watch};
 use crate::vmm::numa;
 use crate::vmm::pci::access::{CONFIG_PORTS, CONFIG_PORTS_LENGTH, ConfigPorts, Ecam};
 use crate::vmm::pci::root::{PciRoot, PciRootError, Slot, Windows};
@@ -167,12 +167,22 @@ impl Machine {
         let topology = config.cpus.topology();
         vm.check_vcpus(topology)?;
         let placements = placement::plan(&config.cpus)?;
-        let watch = Watch { progress, stop: &|| signals.take().is_some() };
-        let memory = Arc::new(GuestMemory::build(&config.memory, &config.numa, watch)?);
-        let ram = vm.map_ram(&memory).map_err(KvmError::call("take guest RAM"))?;
         let supported = vm.supported_cpuid().map_err(KvmError::call("list its CPUID leaves"))?;
         let deadline = TscDeadline(vm.has(kvm_ioctls::Cap::TscDeadlineTimer));
         let selected = cpuid::select(&supported, deadline, &config.cpus)?;
+        let watch = Watch { progress, stop: &|| signals.take().is_some() };
+        let functions = config.devices.iter().filter_map(|device| match device {
+            DeviceConfig::VfioPci(function) => Some(function.address),
+            _ => None,
+        });
+        let wanted = Wanted {
+            config: &config.memory,
+            nodes: &config.numa,
+            holes: &vfio::unreachable(functions),
+            physical_bits: cpuid::physical_bits(&selected),
+        };
+        let memory = Arc::new(GuestMemory::build(&wanted, watch)?);
+        let ram = vm.map_ram(&memory).map_err(KvmError::call("take guest RAM"))?;
 
         // Buses and the PCI root.
         let (pio, mmio) = (Arc::new(Bus::default()), Arc::new(Bus::default()));

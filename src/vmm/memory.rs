@@ -26,13 +26,14 @@ use config::MemoryConfig;
 use file::NamedFile;
 use host::Host;
 
+pub use backing::Wanted;
 pub use error::MemoryError;
 pub use prefault::Watch;
 
 /// The mapped RAM; what `virtio-queue` and the loaders work on.
 pub type Ram = GuestMemoryMmap<()>;
 
-/// Guest RAM as one or two regions, placed by [`layout::ram_ranges`].
+/// Guest RAM as one region or a few, placed by [`layout::ram_ranges`].
 #[derive(Debug, Clone)]
 pub struct GuestMemory {
     ram: Arc<Ram>,
@@ -93,7 +94,7 @@ impl GuestMemory {
     /// # Errors
     /// [`MemoryError`] where the kernel refuses the file or the mapping.
     pub fn new(size_bytes: u64) -> Result<Self, MemoryError> {
-        Self::map(&MemoryConfig::from_value(ByteSize::from_bytes(size_bytes)), &Host::live())
+        Self::map(&MemoryConfig::from_value(ByteSize::from_bytes(size_bytes)), &[], &Host::live())
     }
 
     /// How much of it counts as locked already, in bytes.

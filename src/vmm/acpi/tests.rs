@@ -6,7 +6,7 @@ fn platform() -> Platform {
     Platform {
         apic_ids: vec![0, 1, 4, 5],
         nodes: vec![
-            srat::Node { apic_ids: vec![0, 1], ranges: vec![0..0x4000_0000] },
+            srat::Node { apic_ids: vec![0, 1], ranges: std::iter::once(0..0x4000_0000).collect() },
             srat::Node { apic_ids: vec![4, 5], ranges: vec![0x4000_0000..0xB000_0000, 1 << 32..5 << 30] },
         ],
         distances: vec![vec![10, 21], vec![30, 10]],

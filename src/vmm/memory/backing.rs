@@ -2,6 +2,7 @@
 //! guest touches it.
 
 use std::io;
+use std::ops::Range;
 use std::sync::Arc;
 
 use vm_memory::mmap::{MmapRegion, MmapRegionError};
@@ -17,14 +18,32 @@ use crate::sys::{ram, rlimit};
 use crate::vmm::layout;
 use crate::vmm::numa::{self, NodeConfig};
 
+/// What RAM shall be.
+#[derive(Debug, Clone, Copy)]
+pub struct Wanted<'a> {
+    /// How much, and of what.
+    pub config: &'a MemoryConfig,
+    /// Nodes that it is shared out to.
+    pub nodes: &'a [NodeConfig],
+    /// Guest-physical addresses where none may be, because devices that are passed through cannot reach it there.
+    pub holes: &'a [Range<u64>],
+    /// Address bits of the machine's processors.
+    pub physical_bits: u8,
+}
+
 impl GuestMemory {
-    /// RAM as `config` wants it, shared out to `nodes`; `watch` is told while it is taken from the host, if it is.
+    /// RAM as `wanted`; `watch` is told while it is taken from the host, if it is.
     ///
     /// # Errors
     /// [`MemoryError`] names what the host does not have, and the way out.
-    pub fn build(config: &MemoryConfig, nodes: &[NodeConfig], watch: Watch<'_>) -> Result<Self, MemoryError> {
+    pub fn build(wanted: &Wanted<'_>, watch: Watch<'_>) -> Result<Self, MemoryError> {
         let host = Host::live();
-        let mut memory = Self::map(config, &host)?;
+        let Wanted { config, nodes, holes, physical_bits } = *wanted;
+        let mut memory = Self::map(config, holes, &host)?;
+        let end = memory.end();
+        if end > 1 << physical_bits.min(63) {
+            return Err(MemoryError::TooHigh { end, physical_bits });
+        }
         if config.ksm {
             for region in memory.regions() {
                 ram::merge(region.host_address, region.size_bytes).map_err(MemoryError::Ksm)?;
@@ -42,7 +61,7 @@ impl GuestMemory {
         Ok(memory)
     }
 
-    pub(super) fn map(config: &MemoryConfig, host: &Host) -> Result<Self, MemoryError> {
+    pub(super) fn map(config: &MemoryConfig, holes: &[Range<u64>], host: &Host) -> Result<Self, MemoryError> {
         let (size_bytes, pages) = (config.bytes(), config.hugepages);
         let huge = pages != HugePages::None;
         let (named, file) = match &config.file {
@@ -61,7 +80,7 @@ impl GuestMemory {
         flags |= if file.is_none() { libc::MAP_ANONYMOUS } else { 0 };
         let mut offset = 0;
         let mut regions = Vec::new();
-        for range in layout::ram_ranges(size_bytes, pages.bytes()) {
+        for range in layout::ram_ranges(size_bytes, pages.bytes(), holes) {
             let length = range.end - range.start;
             let error = |source| MemoryError::Map { size_bytes, source };
             let size = usize::try_from(length)

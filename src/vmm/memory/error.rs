@@ -56,11 +56,28 @@ pub enum MemoryError {
         #[source]
         source: io::Error,
     },
+    /// More than the processor can address.
+    #[error(
+        "guest RAM ends at {end:#x}, and this host's processor has {physical_bits} address bits; ask for less"
+    )]
+    TooHigh {
+        /// First guest-physical address above all RAM.
+        end: u64,
+        /// Address bits.
+        physical_bits: u8,
+    },
     /// Not enough huge pages.
     #[error(
-        "guest RAM needs {needed} huge pages{}, but {free}; reserve more with `host.hugepages` in the profile and \
+        "guest RAM needs {needed} huge pages of {}, and {}; reserve more with `host.hugepages` in the profile and \
          `thruway apply`, or with `sysctl vm.nr_hugepages`",
-        node.map(|node| format!(" on node {node} of the host")).unwrap_or_default()
+        match node {
+            Some(node) => format!("{} on node {node} of the host", free.page()),
+            None => free.page().to_string(),
+        },
+        match node {
+            Some(node) => format!("{} are free there", free.on(*node).unwrap_or(0)),
+            None => free.to_string(),
+        }
     )]
     HugePages {
         /// Pages needed.
@@ -72,7 +89,7 @@ pub enum MemoryError {
     },
     /// Huge pages ran out while they were taken.
     #[error(
-        "this host ran out of huge pages: {taken} of {needed} were taken, and now {free}; another program took some \
+        "this host ran out of huge pages: {taken} of {needed} were taken, and {free} now; another program took some \
          meanwhile, or they are on other nodes: reserve more with `host.hugepages` in the profile and `thruway apply`"
     )]
     HugePagesGone {

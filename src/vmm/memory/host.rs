@@ -25,6 +25,11 @@ pub struct FreePages {
 }
 
 impl FreePages {
+    /// Their size.
+    pub(super) fn page(&self) -> ByteSize {
+        ByteSize::from_bytes(self.page_bytes)
+    }
+
     /// Free ones of a node of the host, promised ones among them; none if there is no such node.
     #[must_use]
     pub fn on(&self, node: u32) -> Option<u64> {
@@ -33,9 +38,9 @@ impl FreePages {
 }
 
 impl fmt::Display for FreePages {
-    /// `12 are free (node 0: 12, node 1: 0)`
+    /// `12 are free (node 0: 12, node 1: 0)`; promised ones count for the nodes.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{} of {} are free", self.free, ByteSize::from_bytes(self.page_bytes))?;
+        write!(f, "{} are free", self.free)?;
         let nodes: Vec<String> =
             self.nodes.iter().map(|(node, free)| format!("node {node}: {free}")).collect();
         if nodes.len() > 1 { write!(f, " ({})", nodes.join(", ")) } else { Ok(()) }
@@ -130,7 +135,7 @@ mod tests {
             ("sys/devices/system/node/online", "0-1\n"),
         ]);
         let free = host.free_pages(2 << 20).unwrap();
-        assert_eq!(free.to_string(), "10 of 2MiB are free (node 0: 8, node 1: 4)");
+        assert_eq!(free.to_string(), "10 are free (node 0: 8, node 1: 4)");
         assert_eq!((free.on(1), free.on(2)), (Some(4), None));
         assert_eq!(host.free_pages(1 << 30), None);
     }

@@ -34,8 +34,43 @@ fn cleared_ram_reads_as_zeros_on_both_sides_of_the_hole() {
     }
 }
 
+fn build(
+    config: &MemoryConfig,
+    nodes: &[NodeConfig],
+    stop: impl Fn() -> bool,
+) -> Result<GuestMemory, MemoryError> {
+    let wanted = Wanted { config, nodes, holes: &[], physical_bits: 48 };
+    GuestMemory::build(&wanted, Watch { progress: &|_, _| (), stop: &stop })
+}
+
+#[test]
+fn ram_that_the_processor_cannot_address_is_refused() {
+    let config = of(4 << 10);
+    let wanted = Wanted { config: &config, nodes: &[], holes: &[], physical_bits: 32 };
+    let error = GuestMemory::build(&wanted, Watch { progress: &|_, _| (), stop: &|| false }).unwrap_err();
+    assert_eq!(
+        error.to_string(),
+        "guest RAM ends at 0x150000000, and this host's processor has 32 address bits; ask for less"
+    );
+}
+
+#[test]
+fn ram_around_a_hole_is_whole_and_the_hole_is_no_ram() {
+    let config = of(64);
+    let holes = [0x200_0000..0x208_0000, 0x208_0000..0x210_0000];
+    let wanted = Wanted { config: &config, nodes: &[], holes: &holes, physical_bits: 48 };
+    let memory = GuestMemory::build(&wanted, Watch { progress: &|_, _| (), stop: &|| false }).unwrap();
+    assert_eq!(memory.ranges(), [0..0x200_0000, 0x210_0000..0x410_0000]);
+    assert!(memory.write(0x200_0000, &[1]).is_err());
+    memory.write(0x1FF_FFFF, &[1]).unwrap();
+    memory.write(0x210_0000, &[2]).unwrap();
+    let mut data = [0];
+    memory.read(0x210_0000, &mut data).unwrap();
+    assert_eq!(data, [2], "regions lie one behind the other in the file");
+}
+
 fn built(config: &MemoryConfig) -> Result<GuestMemory, MemoryError> {
-    GuestMemory::build(config, &[], Watch { progress: &|_, _| (), stop: &|| false })
+    build(config, &[], || false)
 }
 
 fn of(mebibytes: u64) -> MemoryConfig {
@@ -76,7 +111,7 @@ fn a_guest_larger_than_the_host_is_no_error_until_all_of_it_is_taken() {
 #[test]
 fn memory_that_is_taken_and_stopped_is_given_back() {
     let config = MemoryConfig { prefault: true, ..of(256) };
-    let stopped = GuestMemory::build(&config, &[], Watch { progress: &|_, _| (), stop: &|| true });
+    let stopped = build(&config, &[], || true);
     // Few hosts are that quick.
     assert!(matches!(stopped, Err(MemoryError::Interrupted) | Ok(_)));
 }
@@ -88,7 +123,7 @@ fn huge_pages_that_are_not_there_are_counted() {
     match &error {
         MemoryError::HugePages { needed, .. } => {
             assert_eq!(*needed, 128 << 10);
-            assert!(error.to_string().contains("2MiB are free"), "{error}");
+            assert!(error.to_string().contains("huge pages of 2MiB, and "), "{error}");
         }
         MemoryError::NoHugePages { .. } => {}
         other => panic!("{other}"),
@@ -103,9 +138,7 @@ fn a_node_of_the_host_that_is_not_there_is_named() {
         host_node,
         distances: Vec::new(),
     };
-    let bound = |number| {
-        GuestMemory::build(&of(16), &[node(Some(number))], Watch { progress: &|_, _| (), stop: &|| false })
-    };
+    let bound = |number| build(&of(16), &[node(Some(number))], || false);
     let error = bound(1000).unwrap_err();
     assert!(error.to_string().starts_with("this host has no NUMA node 1000"), "{error}");
 }

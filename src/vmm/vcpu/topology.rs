@@ -146,10 +146,10 @@ mod tests {
         let topology = Topology::new([2, 3, 5, 2]).unwrap();
         assert_eq!((topology.core_shift(), topology.die_shift(), topology.package_shift()), (1, 4, 6));
         assert_eq!(topology.apic_id(0), 0);
-        assert_eq!(topology.apic_id(9), 0b00_100_1, "the last thread of die 0");
-        assert_eq!(topology.apic_id(10), 0b01_000_0);
-        assert_eq!(topology.apic_id(30), 0b1_00_000_0);
-        assert_eq!(topology.apic_id(59), 0b1_10_100_1);
+        assert_eq!(topology.apic_id(9), 0b00_1001, "the last thread of die 0");
+        assert_eq!(topology.apic_id(10), 0b01_0000);
+        assert_eq!(topology.apic_id(30), 0b100_0000);
+        assert_eq!(topology.apic_id(59), 0b110_1001);
     }
 
     #[test]

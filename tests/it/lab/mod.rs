@@ -42,6 +42,7 @@ mod in_use;
 mod kvm;
 mod matrix;
 mod process;
+mod processors;
 mod road;
 mod setup;
 mod vfio;

@@ -20,9 +20,14 @@ use super::guest::{self, Between, Controller, Counted, Guest, Program};
 use super::samples::Spread;
 use crate::sys::kvm::{Exit, Vcpu};
 use crate::sys::signal::install_kick_handler;
-use crate::vmm::interrupt::{InterruptLine, LineController, MsiMessage, MsiSink};
+use crate::vmm::bus::Bus;
+use crate::vmm::config::InterruptMode;
+use crate::vmm::interrupt::irqchip::Irqchip;
+use crate::vmm::interrupt::userspace::Chips;
+use crate::vmm::interrupt::{InterruptLine, LineController, MsiMessage, MsiSink, ports};
 use crate::vmm::kvm::{KvmError, Vm};
 use crate::vmm::mapper::{AddressSpace, Mapper};
+use crate::vmm::vcpu::offer_interrupt;
 
 /// Least and most samples of each probe.
 pub const SAMPLES: std::ops::RangeInclusive<u32> = 100..=guest::MOST_COUNTS;
@@ -79,6 +84,8 @@ pub enum Interrupted {
 /// One line of the answer.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Measurement {
+    /// Where the interrupt controllers are.
+    pub interrupts: InterruptMode,
     /// What was measured.
     pub probe: Probe,
     /// What the guest did meanwhile, of interrupts.
@@ -95,7 +102,7 @@ pub struct Measurement {
 /// What was measured.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Interrupts {
-    /// In the order of [`Probe`].
+    /// In the order of [`InterruptMode`], then of [`Probe`].
     pub measurements: Vec<Measurement>,
 }
 
@@ -103,38 +110,49 @@ pub struct Interrupts {
 ///
 /// # Errors
 /// [`BenchError`]. What one probe cannot measure is in its own line.
-pub fn measure(samples: u32, tell: &dyn Fn(Probe)) -> Result<Interrupts, BenchError> {
+pub fn measure(samples: u32, tell: &dyn Fn(InterruptMode, Probe)) -> Result<Interrupts, BenchError> {
     let samples = samples.clamp(*SAMPLES.start(), *SAMPLES.end());
     // Whether there is a KVM at all is not told in each line.
-    drop(Vm::new()?);
+    drop(Vm::new(InterruptMode::Kernel)?);
     install_kick_handler().map_err(BenchError::Signal)?;
     let mut measurements = Vec::new();
-    let mut add = |probe, guest, times: io::Result<Vec<Duration>>| {
-        let spread = times.as_ref().ok().and_then(|times| Spread::of(times.clone()));
-        let not_measured = times.err().map(|error| error.to_string());
-        measurements.push(Measurement { probe, guest, spread, not_measured });
-    };
-    for (probe, program) in [(Probe::PortExit, Program::PortExits), (Probe::MmioExit, Program::MmioExits)] {
-        tell(probe);
-        add(probe, None, exits(program, samples));
-    }
-    for (probe, what) in [(Probe::Ioeventfd, Counted::Ioeventfd), (Probe::Hypercall, Counted::Hypercall)] {
-        tell(probe);
-        add(probe, None, counted(what, samples));
-    }
-    for probe in [Probe::Pic, Probe::IoApic, Probe::Msi, Probe::Irqfd] {
-        tell(probe);
-        for (guest, between) in
-            [(Interrupted::Running, Between::Spins), (Interrupted::Halted, Between::Halts)]
-        {
-            add(probe, Some(guest), deliveries(probe, between, samples));
+    for interrupts in [InterruptMode::Kernel, InterruptMode::Split, InterruptMode::Userspace] {
+        for (probe, guest) in lines(interrupts) {
+            tell(interrupts, probe);
+            let times = match probe {
+                Probe::PortExit => exits(interrupts, Program::PortExits, samples),
+                Probe::MmioExit => exits(interrupts, Program::MmioExits, samples),
+                Probe::Ioeventfd => counted(interrupts, Counted::Ioeventfd, samples),
+                Probe::Hypercall => counted(interrupts, Counted::Hypercall, samples),
+                Probe::Pic | Probe::IoApic | Probe::Msi | Probe::Irqfd => {
+                    let between =
+                        if guest == Some(Interrupted::Halted) { Between::Halts } else { Between::Spins };
+                    deliveries(interrupts, probe, between, samples)
+                }
+            };
+            let not_measured = times.as_ref().err().map(ToString::to_string);
+            let spread = times.ok().and_then(Spread::of);
+            measurements.push(Measurement { interrupts, probe, guest, spread, not_measured });
         }
     }
     Ok(Interrupts { measurements })
 }
 
-fn machine() -> io::Result<Arc<Vm>> {
-    Vm::new().map_err(io::Error::other)
+/// What there is to measure with the controllers in that place: in user space there is the PIC alone.
+fn lines(interrupts: InterruptMode) -> Vec<(Probe, Option<Interrupted>)> {
+    let exits = [Probe::PortExit, Probe::MmioExit, Probe::Ioeventfd, Probe::Hypercall];
+    let deliveries: &[Probe] = match interrupts {
+        InterruptMode::Kernel | InterruptMode::Split => {
+            &[Probe::Pic, Probe::IoApic, Probe::Msi, Probe::Irqfd]
+        }
+        InterruptMode::Userspace => &[Probe::Pic],
+    };
+    let of_both = |probe: &Probe| [(*probe, Some(Interrupted::Running)), (*probe, Some(Interrupted::Halted))];
+    exits.into_iter().map(|probe| (probe, None)).chain(deliveries.iter().flat_map(of_both)).collect()
+}
+
+fn machine(interrupts: InterruptMode) -> io::Result<Arc<Vm>> {
+    Vm::new(interrupts).map_err(io::Error::other)
 }
 
 fn unexpected(exit: &Exit<'_>) -> io::Error {
@@ -179,8 +197,8 @@ fn until<T>(guest: &mut Guest, mut take: impl FnMut(&Exit<'_>) -> Option<io::Res
 }
 
 /// From one exit to the next.
-fn exits(program: Program, samples: u32) -> io::Result<Vec<Duration>> {
-    let mut guest = Guest::new(&machine()?, program)?;
+fn exits(interrupts: InterruptMode, program: Program, samples: u32) -> io::Result<Vec<Duration>> {
+    let mut guest = Guest::new(&machine(interrupts)?, program)?;
     let mut moments = Vec::new();
     until(&mut guest, |exit| match exit {
         Exit::PortWrite { .. } | Exit::MmioWrite { .. } => {
@@ -194,8 +212,8 @@ fn exits(program: Program, samples: u32) -> io::Result<Vec<Duration>> {
 }
 
 /// By the guest's own counter.
-fn counted(what: Counted, samples: u32) -> io::Result<Vec<Duration>> {
-    let vm = machine()?;
+fn counted(interrupts: InterruptMode, what: Counted, samples: u32) -> io::Result<Vec<Duration>> {
+    let vm = machine(interrupts)?;
     let event = Arc::new(EventFd::new(EFD_NONBLOCK | EFD_CLOEXEC)?);
     let _mapped = vm.notify(AddressSpace::Port, guest::EVENT_PORT.into(), &event)?;
     let mut guest = Guest::new(&vm, Program::Count(what, samples))?;
@@ -292,30 +310,44 @@ fn trigger(vm: &Arc<Vm>, probe: Probe) -> io::Result<Trigger> {
 }
 
 /// From asking for an interrupt until the handler tells of it.
-fn deliveries(probe: Probe, between: Between, samples: u32) -> io::Result<Vec<Duration>> {
+fn deliveries(
+    interrupts: InterruptMode,
+    probe: Probe,
+    between: Between,
+    samples: u32,
+) -> io::Result<Vec<Duration>> {
     let controller = match probe {
         Probe::Pic => Controller::Pic,
         Probe::IoApic => Controller::IoApic,
         _ => Controller::LocalApic,
     };
-    let vm = machine()?;
+    let vm = machine(interrupts)?;
     let guest = Guest::new(&vm, Program::Wait(controller, between))?;
     let (ask, end) = trigger(&vm, probe)?;
     let kicker = guest.vcpu.kicker()?;
     let (board, stop) = (Board::default(), AtomicBool::new(false));
     thread::scope(|scope| {
-        let kick = kicker.clone();
         let (board, stop) = (&board, &stop);
-        let mut vcpu = guest.vcpu;
-        scope.spawn(move || {
+        let mut processor = Processor::new(guest.vcpu, vm.irqchip())?;
+        let kick = kicker.clone();
+        let running = scope.spawn(move || {
             kick.attach();
             while !stop.load(Ordering::SeqCst) {
-                if let Err(error) = step(&mut vcpu, board) {
+                // Cleared before the chips are looked at: a kick for what they ask later stays.
+                kick.clear();
+                if let Err(error) = processor.step(board) {
                     board.tell(|told| told.failed = Some(error));
                     return;
                 }
             }
         });
+        if let Some(chips) = vm.irqchip().chips() {
+            let (kick, thread) = (kicker.clone(), running.thread().clone());
+            chips.on_asking(move || {
+                kick.kick();
+                thread.unpark();
+            });
+        }
         let one = || {
             board
                 .wait("the guest did not come back", |told| std::mem::take(&mut told.ready).then_some(()))?;
@@ -329,24 +361,65 @@ fn deliveries(probe: Probe, between: Between, samples: u32) -> io::Result<Vec<Du
         let times: io::Result<Vec<_>> = (0..samples + WARM_UP).map(|_| one()).collect();
         stop.store(true, Ordering::SeqCst);
         kicker.kick();
+        running.thread().unpark();
         times.map(|times| times.into_iter().skip(WARM_UP as usize).collect())
     })
 }
 
-/// Runs the guest until it comes back, and tells why.
-fn step(vcpu: &mut Vcpu, board: &Board) -> io::Result<()> {
-    match vcpu.run()? {
-        Exit::PortWrite { port, .. } if port == u16::from(guest::HANDLED) => {
-            let now = Instant::now();
-            board.tell(|told| told.handled = Some(now));
+/// A vCPU with the controllers that this process has for it.
+struct Processor {
+    vcpu: Vcpu,
+    chips: Option<Arc<Chips>>,
+    pio: Bus,
+    mmio: Bus,
+    /// It halted, and only this process can wake it up.
+    halted: bool,
+}
+
+impl Processor {
+    fn new(vcpu: Vcpu, irqchip: &Irqchip) -> io::Result<Self> {
+        let (chips, pio, mmio) = (irqchip.chips().cloned(), Bus::default(), Bus::default());
+        if let Some(chips) = &chips {
+            ports::insert(chips, &pio, &mmio).map_err(io::Error::other)?;
         }
-        Exit::PortWrite { port, .. } if port == u16::from(guest::READY) => {
-            board.tell(|told| told.ready = true)
-        }
-        Exit::Interrupted => {}
-        other => return Err(unexpected(&other)),
+        Ok(Self { vcpu, chips, pio, mmio, halted: false })
     }
-    Ok(())
+
+    /// Runs the guest until it comes back, and tells why.
+    fn step(&mut self, board: &Board) -> io::Result<()> {
+        if let Some(chips) = &self.chips {
+            self.halted &= !offer_interrupt(&mut self.vcpu, chips)?;
+            if self.halted {
+                // Ended by whoever asks for an interrupt, and by the end of the probe.
+                thread::park_timeout(PATIENCE);
+                return Ok(());
+            }
+        }
+        match self.vcpu.run()? {
+            Exit::PortWrite { port, .. } if port == u16::from(guest::HANDLED) => {
+                let now = Instant::now();
+                board.tell(|told| told.handled = Some(now));
+            }
+            Exit::PortWrite { port, .. } if port == u16::from(guest::READY) => {
+                board.tell(|told| told.ready = true);
+            }
+            Exit::PortWrite { port, data, .. } if self.chips.is_some() => {
+                drop(self.pio.write(port.into(), data));
+            }
+            Exit::MmioWrite { address, data } if self.chips.is_some() => {
+                drop(self.mmio.write(address, data));
+            }
+            Exit::EndOfInterrupt { vector } => {
+                if let Some(chips) = &self.chips {
+                    chips.end_of_interrupt(vector);
+                }
+            }
+            Exit::Halt => self.halted = true,
+            Exit::Interrupted | Exit::InterruptWindow => {}
+            other => return Err(unexpected(&other)),
+        }
+        Ok(())
+    }
 }
 
 #[cfg(test)]
@@ -365,12 +438,11 @@ mod tests {
     #[test]
     fn each_probe_has_a_time_or_a_reason_on_whatever_kvm_there_is() {
         let told = std::cell::RefCell::new(Vec::new());
-        let found = match measure(100, &|probe| told.borrow_mut().push(probe)) {
+        let found = match measure(100, &|mode, probe| told.borrow_mut().push((mode, probe))) {
             Ok(found) => found,
             Err(error) => return eprintln!("SKIP: {error}"),
         };
-        assert_eq!(told.borrow().len(), 8);
-        assert_eq!(found.measurements.len(), 12);
+        assert_eq!((told.borrow().len(), found.measurements.len()), (12 + 12 + 6, 12 + 12 + 6));
         for line in &found.measurements {
             assert_eq!(line.spread.is_some(), line.not_measured.is_none(), "{line:?}");
             assert!(

@@ -31,7 +31,7 @@ Examples:
   thruway bench interrupts
   thruway bench interrupts --samples 10000 --format json | jq '.data.measurements[] | select(.probe == \"irqfd\")'
 
-A guest of a few instructions, made anew for each line; no device and no kernel of a guest stands in between. Exits are
+A guest of a few instructions, made anew for each line and for each place of the interrupt controllers (run --interrupts); no device and no kernel of a guest stands in between. Exits are
 counted from one to the next. An interrupt takes from the moment before it is asked for until its handler's first
 instruction, a write to a port, is back in this process: a port exit is part of it. What cannot be measured says why.
 Numbers of a KVM in software or on an emulated or nested processor are none of hardware, and the answer says so.")]
@@ -62,7 +62,7 @@ pub(crate) fn run(args: &Args, context: &Context) -> CliResult {
 fn interrupts(args: &InterruptsArgs, context: &Context) -> CliResult {
     let facts = source::live(context);
     let found =
-        progress::shown(context, "measuring with a small guest", || bench::measure(args.samples, &|_| {}));
+        progress::shown(context, "measuring with a small guest", || bench::measure(args.samples, &|_, _| {}));
     let found = found.or_exit(Exit::Host)?;
     let nested = &facts.cpu.hypervisor.present;
     let answer = Document { kvm: &facts.kvm, nested, found: &found };

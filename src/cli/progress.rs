@@ -1,5 +1,6 @@
 //! A line on the terminal while something takes long, and nothing anywhere else.
 
+use std::cell::OnceCell;
 use std::sync::mpsc::{RecvTimeoutError, channel};
 use std::thread;
 use std::time::Duration;
@@ -31,6 +32,29 @@ pub(super) fn shown<T>(context: &Context, message: &str, work: impl FnOnce() -> 
         return work();
     }
     announced(PATIENCE, || spinner(message.to_owned()), work)
+}
+
+/// Does `work`, which tells how many bytes are done, of how many; on a terminal a bar shows it.
+pub(super) fn bytes<T>(context: &Context, message: &str, work: impl FnOnce(&dyn Fn(u64, u64)) -> T) -> T {
+    if !context.can_animate() {
+        return work(&|_, _| ());
+    }
+    let bar = OnceCell::new();
+    work(&|done, total| {
+        let bar = bar.get_or_init(|| {
+            let bar = ProgressBar::with_draw_target(Some(total), ProgressDrawTarget::stderr());
+            if let Ok(style) =
+                ProgressStyle::with_template("{wide_msg} {bar:30} {bytes}/{total_bytes} {elapsed}")
+            {
+                bar.set_style(style);
+            }
+            bar.with_message(message.to_owned())
+        });
+        bar.set_position(done);
+        if done == total {
+            bar.finish_and_clear();
+        }
+    })
 }
 
 /// Does `work`, with the line that `announce` makes once it takes longer than `patience`. The line is gone before this

@@ -1,10 +1,12 @@
 //! `thruway run`: run a virtual machine from a profile, from flags, or from both.
 
+use std::fs::File;
+use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 use std::str::FromStr;
 
 use crate::cli::format::{Format, FormatArgs, document};
-use crate::cli::{CliResult, Context, Exit, Failure, source};
+use crate::cli::{CliResult, Context, Exit, Failure, progress, source};
 use crate::host::select;
 use crate::profile::schema::{Device, VfioBlock};
 use crate::profile::{Loaded, Purpose, load};
@@ -12,9 +14,11 @@ use crate::setup::goal::Selector;
 use crate::spec::units::ByteSize;
 use crate::vmm::boot::BootError;
 use crate::vmm::chipset::pvpanic::PvpanicConfig;
-use crate::vmm::config::{InterruptMode, MachineConfig};
+use crate::vmm::config::{CpuConfig, InterruptMode, MachineConfig, ShortForm};
 use crate::vmm::machine::{BuildError, Machine};
+use crate::vmm::memory::MemoryError;
 use crate::vmm::run::ExitReason;
+use crate::vmm::stats::{MachineStats, Occasion};
 use crate::vmm::virtio::devices::block::{BlockConfig, ImageFormat};
 use crate::vmm::virtio::devices::net::NetConfig;
 use crate::vmm::virtio::devices::rng::RngConfig;
@@ -23,6 +27,10 @@ use crate::vmm::virtio::devices::rng::RngConfig;
 const SCHEMA: &str = "thruway.machine";
 /// Version of its shape.
 const SCHEMA_VERSION: u32 = 1;
+/// Name of the document that `--stats` writes.
+const STATS_SCHEMA: &str = "thruway.machine-stats";
+/// Version of its shape.
+const STATS_SCHEMA_VERSION: u32 = 1;
 /// What a kernel is told where neither a profile nor a flag says anything.
 const DEFAULT_CMDLINE: &str = "console=ttyS0";
 
@@ -51,7 +59,7 @@ pub(crate) struct Args {
     /// Kernel command line [default without a profile: console=ttyS0]
     #[arg(long, value_name = "TEXT", allow_hyphen_values = true)]
     cmdline: Option<String>,
-    /// Virtual CPUs, 1 to 8 [default without a profile: 1]
+    /// Virtual CPUs, 1 to 64 [default without a profile: 1]
     #[arg(long, value_name = "N", allow_negative_numbers = true)]
     cpus: Option<i64>,
     /// Where the interrupt controllers are; userspace takes one CPU [default without a profile: kernel]
@@ -69,6 +77,10 @@ pub(crate) struct Args {
     /// Pass a host function through, named as for bind; it must be bound to vfio-pci
     #[arg(long, value_name = "ADDR")]
     vfio: Vec<Selector>,
+    /// Write what the machine did (exits by reason and vCPU, KVM's counters) to this file as JSON: at its end, and whenever
+    /// SIGUSR1 asks; without a file, that signal has it on standard error
+    #[arg(long, value_name = "FILE")]
+    stats: Option<PathBuf>,
     /// Print the machine that would run, and stop
     #[arg(long)]
     dry_run: bool,
@@ -122,12 +134,29 @@ pub(crate) fn run(args: &Args, context: &Context) -> CliResult {
     if args.dry_run {
         return dry_run(&config, args.format.format, context);
     }
-    let machine = Machine::build(&config).map_err(|error| Failure::new(exit_of(&error), error))?;
+    let stats = args.stats.as_deref().map(StatsFile::open).transpose()?;
+    let built = progress::bytes(context, "taking guest memory from the host", |progress| {
+        Machine::build_watched(&config, progress)
+    });
+    let machine = built.map_err(|error| Failure::new(exit_of(&error), error))?;
     if machine.has_terminal() {
         // The terminal is raw already: the line break needs its carriage return.
         context.note(format_args!("{}: Ctrl-A x ends the machine\r", config.name));
     }
-    let reason = machine.run();
+    let raw = machine.has_terminal();
+    let reason = machine.run_reporting(&mut |occasion, counted| {
+        let written = match (&stats, occasion) {
+            (Some(file), _) => file.write(counted),
+            (None, Occasion::Asked) => stats_document(counted).map(|text| {
+                // On a raw terminal a line break needs its carriage return.
+                context.note(if raw { text.replace('\n', "\r\n") } else { text });
+            }),
+            (None, Occasion::End) => Ok(()),
+        };
+        if let Err(error) = written {
+            tracing::error!("{error}");
+        }
+    });
     let exit = match reason {
         ExitReason::PowerOff => Exit::Ok,
         ExitReason::Reboot => Exit::GuestReboot,
@@ -187,7 +216,10 @@ fn lay_over(args: &Args, loaded: &mut Loaded) -> Result<(), Failure> {
         loaded.overridden("machine.boot.cmdline");
     }
     if let Some(cpus) = args.cpus {
-        loaded.profile.machine.cpus = cpus;
+        let machine = &mut loaded.profile.machine;
+        // What they can do stays; how many were arranged and placed is another number now.
+        let CpuConfig { model, features, realtime_priority, .. } = std::mem::take(&mut machine.cpus);
+        machine.cpus = CpuConfig { model, features, realtime_priority, ..CpuConfig::from_value(cpus) };
         loaded.overridden("machine.cpus");
     }
     if let Some(interrupts) = args.interrupts {
@@ -195,7 +227,7 @@ fn lay_over(args: &Args, loaded: &mut Loaded) -> Result<(), Failure> {
         loaded.overridden("machine.interrupts");
     }
     if let Some(memory) = args.memory {
-        loaded.profile.machine.memory = memory;
+        loaded.profile.machine.memory.size = memory;
         loaded.overridden("machine.memory");
     }
     let devices = &mut loaded.profile.machine.devices;
@@ -206,6 +238,34 @@ fn lay_over(args: &Args, loaded: &mut Loaded) -> Result<(), Failure> {
     devices.extend(args.tap.iter().map(|tap| Device::VirtioNet(NetConfig { tap: tap.clone(), mac: None })));
     devices.extend(args.vfio.iter().map(|select| Device::VfioPci(VfioBlock { select: select.clone() })));
     Ok(())
+}
+
+fn stats_document(stats: &MachineStats) -> Result<String, Failure> {
+    Ok(document(Format::Json, STATS_SCHEMA, STATS_SCHEMA_VERSION, stats)?.unwrap_or_default())
+}
+
+/// The file of `--stats`, open from the start.
+struct StatsFile {
+    path: PathBuf,
+    file: File,
+}
+
+impl StatsFile {
+    fn open(path: &Path) -> Result<Self, Failure> {
+        let file = File::create(path).map_err(|error| Self::failure(path, error))?;
+        Ok(Self { path: path.to_owned(), file })
+    }
+
+    fn failure(path: &Path, error: std::io::Error) -> Failure {
+        Failure::caused(format_args!("cannot write {}", path.display()), Exit::Host, error)
+    }
+
+    /// Puts `stats` in the place of what is there.
+    fn write(&self, stats: &MachineStats) -> Result<(), Failure> {
+        let text = stats_document(stats)? + "\n";
+        let written = self.file.set_len(0).and_then(|()| self.file.write_all_at(text.as_bytes(), 0));
+        written.map_err(|error| Self::failure(&self.path, error))
+    }
 }
 
 fn block(path: PathBuf, readonly: bool) -> BlockConfig {
@@ -230,6 +290,7 @@ fn exit_of(error: &BuildError) -> Exit {
             Exit::Host
         }
         BuildError::Config(_) | BuildError::Boot(_) => Exit::Usage,
+        BuildError::Memory(MemoryError::Interrupted) => Exit::Interrupted,
         _ => Exit::Host,
     }
 }

@@ -279,6 +279,7 @@ mod tests {
     use std::os::unix::fs::PermissionsExt;
 
     use super::*;
+    use crate::vmm::config::{CpuConfig, ShortForm};
 
     fn file(mode: u32) -> (tempfile::TempDir, PathBuf) {
         let directory = tempfile::tempdir().unwrap();
@@ -356,10 +357,10 @@ mod tests {
     #[test]
     fn what_a_flag_set_is_not_shown_in_the_file() {
         let mut loaded = load("minimal", Purpose::Look).unwrap();
-        loaded.profile.machine.cpus = 99;
+        loaded.profile.machine.cpus = CpuConfig::from_value(99);
         loaded.overridden("machine.cpus");
         let said = said(&loaded);
-        assert!(said.starts_with("error: machine.cpus: 99 is not between 1 and 8"), "{said}");
+        assert!(said.starts_with("error: machine.cpus: 99 is not between 1 and 64"), "{said}");
         assert!(!said.contains("cpus: 1"), "{said}");
     }
 
@@ -369,6 +370,6 @@ mod tests {
         assert_eq!(said(&loaded), "error: machine.boot.kernel: no kernel; name one here, or with --kernel");
         loaded.profile.machine.boot.kernel = Some("/vmlinuz".into());
         let machine = loaded.resolve(nothing).unwrap();
-        assert_eq!((machine.cpus.get(), machine.memory.to_string()), (1, "512MiB".to_owned()));
+        assert_eq!((machine.cpus.count(), machine.memory.to_string()), (1, "512MiB".to_owned()));
     }
 }

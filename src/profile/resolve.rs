@@ -1,14 +1,13 @@
 //! From what a profile says to a machine that can be built: all errors at once, each with the path of its setting.
 
 use std::fmt::Display;
-use std::num::NonZeroU8;
 use std::path::{Path, PathBuf};
 
 use crate::profile::schema::{Device, Machine, Profile, SCHEMA_VERSION};
 use crate::setup::goal::{Selector, is_kernel_name, wrong_kernel_argument};
 use crate::spec::cpu_list::CpuList;
 use crate::spec::pci::PciAddress;
-use crate::vmm::config::{BootConfig, ConfigError, DeviceConfig, MAX_CPUS, MachineConfig, is_name};
+use crate::vmm::config::{BootConfig, ConfigError, DeviceConfig, MachineConfig, is_name};
 use crate::vmm::vfio::VfioConfig;
 
 /// The machine of `profile`. Relative paths are taken from `directory`; `lookup` says which function a selector names.
@@ -159,7 +158,7 @@ impl Gather<'_> {
         self,
         lookup: impl Fn(&Selector) -> Result<Option<PciAddress>, E>,
     ) -> MachineConfig {
-        let Machine { cpus, interrupts, memory, boot, on_reboot, devices } = &self.profile.machine;
+        let Machine { cpus, interrupts, memory, numa, boot, on_reboot, devices } = &self.profile.machine;
         let absolute = |path: &PathBuf| self.directory.join(path);
         let (mut configs, mut positions) = (Vec::new(), Vec::new());
         for (position, device) in devices.iter().enumerate() {
@@ -188,16 +187,14 @@ impl Gather<'_> {
             configs.push(config);
             positions.push(position);
         }
-        let vcpus = u8::try_from(*cpus).ok().and_then(NonZeroU8::new);
-        if vcpus.is_none() {
-            let problem = format!("{cpus} is not between 1 and {MAX_CPUS}");
-            self.errors.push(ConfigError::new("machine.cpus", problem));
-        }
+        let mut memory = memory.clone();
+        memory.file = memory.file.as_ref().map(absolute);
         let config = MachineConfig {
             name: self.profile.name.clone(),
-            cpus: vcpus.unwrap_or(NonZeroU8::MIN),
+            cpus: cpus.clone(),
             interrupts: *interrupts,
-            memory: *memory,
+            memory,
+            numa: numa.clone(),
             boot: BootConfig {
                 kernel: self.directory.join(&self.kernel),
                 initrd: boot.initrd.as_ref().map(absolute),

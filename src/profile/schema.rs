@@ -11,7 +11,9 @@ use serde::{Deserialize, Serialize};
 use crate::setup::goal::{Goal, Selector};
 use crate::spec::units::ByteSize;
 use crate::vmm::chipset::pvpanic::PvpanicConfig;
-use crate::vmm::config::{InterruptMode, OnReboot};
+use crate::vmm::config::{
+    CpuConfig, InterruptMode, MemoryConfig, NodeConfig, OnReboot, ShortForm, ShortOrLong, short_form,
+};
 use crate::vmm::virtio::devices::block::BlockConfig;
 use crate::vmm::virtio::devices::console::ConsoleConfig;
 use crate::vmm::virtio::devices::net::NetConfig;
@@ -58,13 +60,19 @@ impl Default for Profile {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default, expecting = "a mapping that describes a machine")]
 pub struct Machine {
-    /// Virtual CPUs, 1 to 8.
-    #[schemars(range(min = 1, max = 8))]
-    pub cpus: i64,
+    /// Virtual CPUs, 1 to 64: how many, or a mapping that arranges, shapes and places them.
+    #[serde(with = "short_form")]
+    #[schemars(with = "ShortOrLong<CpuConfig>")]
+    pub cpus: CpuConfig,
     /// Where its interrupt controllers are. `userspace` has no APIC and takes one CPU.
     pub interrupts: InterruptMode,
-    /// Guest memory: 16MiB to 256GiB, a multiple of 4KiB.
-    pub memory: ByteSize,
+    /// Guest memory: 16MiB to 256GiB, a multiple of 4KiB, or a mapping that says what it is made of.
+    #[serde(with = "short_form")]
+    #[schemars(with = "ShortOrLong<MemoryConfig>")]
+    pub memory: MemoryConfig,
+    /// NUMA nodes: which vCPUs and which memory belong together.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub numa: Vec<NodeConfig>,
     /// What is started in it.
     pub boot: Boot,
     /// What happens when the guest asks for a reboot.
@@ -76,9 +84,10 @@ pub struct Machine {
 impl Default for Machine {
     fn default() -> Self {
         Self {
-            cpus: 1,
+            cpus: CpuConfig::from_value(1),
             interrupts: InterruptMode::default(),
-            memory: ByteSize::from_mebibytes(512),
+            memory: MemoryConfig::from_value(ByteSize::from_mebibytes(512)),
+            numa: Vec::new(),
             boot: Boot::default(),
             on_reboot: OnReboot::default(),
             devices: Vec::new(),

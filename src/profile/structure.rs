@@ -72,7 +72,8 @@ impl<'a> Walk<'a> {
         let fits = |shape: &&Value| {
             keys.iter().all(|key| shape.pointer("/properties").and_then(|p| p.get(key)).is_some())
         };
-        let fitting: Vec<&Value> = shapes.iter().copied().filter(fits).collect();
+        let mappings = shapes.iter().copied().filter(|shape| has_type(&[shape], "object"));
+        let fitting: Vec<&Value> = mappings.filter(fits).collect();
         let missing = |shape: &'a Value| {
             let required = shape.get("required").and_then(Value::as_array).into_iter().flatten();
             required.filter_map(Value::as_str).filter(|key| !keys.contains(key)).collect::<Vec<&str>>()

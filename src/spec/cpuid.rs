@@ -13,8 +13,24 @@ pub const LEAF_VENDOR: u32 = 0;
 pub const LEAF_FEATURES: u32 = 1;
 /// Deterministic cache parameters (Intel).
 pub const LEAF_CACHES: u32 = 4;
+/// Structured extended features.
+pub const LEAF_STRUCTURED_FEATURES: u32 = 7;
+/// Performance monitoring (Intel).
+pub const LEAF_PERFORMANCE: u32 = 0xA;
 /// Extended topology.
 pub const LEAF_TOPOLOGY: u32 = 0xB;
+/// State that XSAVE saves.
+pub const LEAF_XSAVE: u32 = 0xD;
+/// Software guard extensions.
+pub const LEAF_SGX: u32 = 0x12;
+/// Processor trace.
+pub const LEAF_TRACE: u32 = 0x14;
+/// Key locker.
+pub const LEAF_KEY_LOCKER: u32 = 0x19;
+/// Tiles of AMX.
+pub const LEAF_AMX: u32 = 0x1D;
+/// Products of tiles.
+pub const LEAF_AMX_PRODUCTS: u32 = 0x1E;
 /// Extended topology, version 2.
 pub const LEAF_TOPOLOGY_V2: u32 = 0x1F;
 /// First leaf of the range that hypervisors answer.
@@ -25,6 +41,8 @@ pub const LEAF_HYPERVISOR_SECOND: u32 = 0x4000_0100;
 pub const LEAF_EXTENDED: u32 = 0x8000_0000;
 /// Extended feature bits.
 pub const LEAF_EXTENDED_FEATURES: u32 = 0x8000_0001;
+/// Version of AVX10.
+pub const LEAF_AVX10: u32 = 0x24;
 /// First of the three leaves of the processor's name.
 pub const LEAF_NAME: u32 = 0x8000_0002;
 /// Address sizes; core count on AMD.
@@ -46,10 +64,30 @@ pub const FEATURES_ECX_TSC_DEADLINE: u32 = 1 << 24;
 pub const FEATURES_EDX_HTT: u32 = 1 << 28;
 /// CPUID.80000001h:ECX: the cores of a package report their number (AMD).
 pub const EXTENDED_ECX_CMP_LEGACY: u32 = 1 << 1;
+/// CPUID.80000001h:ECX: leaves 8000001Dh and 8000001Eh are there (AMD).
+pub const EXTENDED_ECX_TOPOEXT: u32 = 1 << 22;
 /// Leaves 0Bh and 1Fh, ECX bits 15:8: the sub-leaf is about the logical processors of a core.
 pub const TOPOLOGY_LEVEL_SMT: u32 = 1 << 8;
 /// Leaves 0Bh and 1Fh, ECX bits 15:8: the sub-leaf is about the cores of a package.
 pub const TOPOLOGY_LEVEL_CORE: u32 = 2 << 8;
+/// Leaf 1Fh, ECX bits 15:8: the sub-leaf is about the dies of a package.
+pub const TOPOLOGY_LEVEL_DIE: u32 = 5 << 8;
+
+/// Components of the state that XSAVE saves, as bits of XCR0 (Intel SDM volume 1, 13.1).
+pub mod xsave {
+    /// The upper halves of the AVX registers.
+    pub const AVX: u64 = 1 << 2;
+    /// Bounds registers and their configuration.
+    pub const MPX: u64 = 0b11 << 3;
+    /// Mask registers and the upper parts of the AVX-512 registers.
+    pub const AVX512: u64 = 0b111 << 5;
+    /// Protection keys.
+    pub const PKRU: u64 = 1 << 9;
+    /// Tiles and their configuration.
+    pub const AMX: u64 = 0b11 << 17;
+    /// Bytes of the legacy region and the header, which are always there (13.4).
+    pub const LEGACY_BYTES: u32 = 576;
+}
 
 /// CPUID.1:ECX: Virtual Machine Extensions.
 pub const FEATURES_ECX_VMX: u32 = 1 << 5;

@@ -6,6 +6,7 @@
 pub mod acpi;
 pub mod acs;
 pub mod amdvi;
+pub mod cpu_feature;
 pub mod cpu_list;
 pub mod cpuid;
 pub mod dmar;

@@ -72,3 +72,17 @@ pub mod mtrr {
     /// In a mask register: the range is in force.
     pub const VALID: u64 = 1 << 11;
 }
+
+/// What Intel's manual calls a register that a machine monitor sets (Intel SDM volume 4, table 2-2).
+#[must_use]
+pub fn name(index: u32) -> Option<String> {
+    Some(match index {
+        MISC_ENABLE => "IA32_MISC_ENABLE".to_owned(),
+        mtrr::DEFAULT_TYPE => "IA32_MTRR_DEF_TYPE".to_owned(),
+        mtrr::BASE_0..=0x213 => {
+            let (range, is_mask) = ((index - mtrr::BASE_0) / 2, index % 2 == 1);
+            format!("IA32_MTRR_PHYS{}{range}", if is_mask { "MASK" } else { "BASE" })
+        }
+        _ => return None,
+    })
+}

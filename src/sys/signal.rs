@@ -73,6 +73,47 @@ impl TerminationSignals {
     }
 }
 
+/// The signal that asks a machine what it did so far (SIGUSR1), as a descriptor to poll. Blocked and let through again as
+/// those of [`TerminationSignals`] are; the one that is made first has to be dropped last.
+#[derive(Debug)]
+pub struct QuestionSignal {
+    fd: SignalFd,
+    before: SigSet,
+}
+
+impl QuestionSignal {
+    /// Blocks the signal and opens the descriptor.
+    ///
+    /// # Errors
+    /// What the kernel answered.
+    pub fn new() -> io::Result<Self> {
+        let set = SigSet::from(Signal::SIGUSR1);
+        let before = set.thread_swap_mask(nix::sys::signal::SigmaskHow::SIG_BLOCK)?;
+        let fd = SignalFd::with_flags(&set, SfdFlags::SFD_NONBLOCK | SfdFlags::SFD_CLOEXEC)?;
+        Ok(Self { fd, before })
+    }
+
+    /// Whether it came since the last time.
+    #[must_use]
+    pub fn take(&self) -> bool {
+        self.fd.read_signal().ok().flatten().is_some()
+    }
+}
+
+impl AsFd for QuestionSignal {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.fd.as_fd()
+    }
+}
+
+impl Drop for QuestionSignal {
+    fn drop(&mut self) {
+        if let Err(error) = self.before.thread_set_mask() {
+            tracing::error!(%error, "signal mask");
+        }
+    }
+}
+
 impl AsFd for TerminationSignals {
     fn as_fd(&self) -> BorrowedFd<'_> {
         self.fd.as_fd()

@@ -4,9 +4,10 @@
 //! [`MachineConfig::check`] says what is wrong with them, all at once. Whoever makes a `MachineConfig` (`profile`)
 //! hands it on only when that list is empty.
 
+pub mod short_form;
+
 use std::collections::BTreeMap;
 use std::fmt::Display;
-use std::num::NonZeroU8;
 use std::path::PathBuf;
 
 use schemars::JsonSchema;
@@ -15,14 +16,19 @@ use serde::{Deserialize, Serialize};
 use crate::spec::ethernet::MacAddress;
 use crate::spec::units::ByteSize;
 use crate::vmm::chipset::pvpanic::PvpanicConfig;
+pub use crate::vmm::memory::config::{HugePages, MemoryConfig};
+use crate::vmm::numa;
+pub use crate::vmm::numa::NodeConfig;
+pub use crate::vmm::vcpu::config::{CpuConfig, CpuModel, Features};
 use crate::vmm::vfio::VfioConfig;
 use crate::vmm::virtio::devices::block::BlockConfig;
 use crate::vmm::virtio::devices::console::ConsoleConfig;
 use crate::vmm::virtio::devices::net::NetConfig;
 use crate::vmm::virtio::devices::rng::RngConfig;
+pub use short_form::{ShortForm, ShortOrLong};
 
 /// Most vCPUs that a machine can have.
-pub const MAX_CPUS: u8 = 8;
+pub const MAX_CPUS: u8 = 64;
 /// Least guest RAM: below this no supported payload starts.
 pub const MIN_MEMORY: ByteSize = ByteSize::from_mebibytes(16);
 /// Most guest RAM.
@@ -34,8 +40,6 @@ pub const MAX_DEVICES: usize = 30;
 pub const MAX_CMDLINE: usize = 2047;
 /// Longest name of a network interface, in bytes (Linux: include/uapi/linux/if.h, IFNAMSIZ less its final NUL).
 pub const MAX_INTERFACE_NAME: usize = 15;
-
-const PAGE: u64 = 4096;
 
 /// Something that is wrong with a machine.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -61,11 +65,16 @@ pub struct MachineConfig {
     /// Name for messages and lock files.
     pub name: String,
     /// Virtual CPUs, 1 to [`MAX_CPUS`].
-    pub cpus: NonZeroU8,
+    #[serde(with = "short_form")]
+    pub cpus: CpuConfig,
     /// Where the interrupt controllers are.
     pub interrupts: InterruptMode,
-    /// Guest RAM: [`MIN_MEMORY`] to [`MAX_MEMORY`], a multiple of 4 KiB.
-    pub memory: ByteSize,
+    /// Guest RAM: [`MIN_MEMORY`] to [`MAX_MEMORY`], a multiple of its page size.
+    #[serde(with = "short_form")]
+    pub memory: MemoryConfig,
+    /// NUMA nodes; one that nobody is told of if there is none.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub numa: Vec<NodeConfig>,
     /// What is started.
     pub boot: BootConfig,
     /// What the machine does when the guest asks for a reboot.
@@ -156,24 +165,19 @@ impl MachineConfig {
                 format!("`{}` is not a name; write up to 64 of a-z, 0-9 and `-`, not `-` first", self.name),
             );
         }
-        if self.cpus.get() > MAX_CPUS {
-            wrong("cpus", format!("{} is not between 1 and {MAX_CPUS}", self.cpus));
-        }
-        if self.interrupts == InterruptMode::Userspace && self.cpus.get() > 1 {
-            wrong(
-                "interrupts",
-                format!(
-                    "userspace has one PIC and no APIC, through which CPUs reach each other, so it takes 1 CPU, not {}; \
-                     write split or kernel",
-                    self.cpus
-                ),
+        self.cpus.check(&mut errors);
+        if self.interrupts == InterruptMode::Userspace && self.cpus.count() > 1 {
+            let problem = format!(
+                "userspace has one PIC and no APIC, through which CPUs reach each other, so it takes 1 CPU, not {}; \
+                 write split or kernel",
+                self.cpus.count()
             );
+            errors.push(ConfigError::new("interrupts", problem));
         }
-        if !(MIN_MEMORY..=MAX_MEMORY).contains(&self.memory) {
-            wrong("memory", format!("{} is not between {MIN_MEMORY} and {MAX_MEMORY}", self.memory));
-        } else if !self.memory.bytes().is_multiple_of(PAGE) {
-            wrong("memory", format!("{} is not a multiple of 4KiB", self.memory));
-        }
+        self.memory.check(&mut errors);
+        let page_bytes = self.memory.hugepages.bytes();
+        numa::check(&self.numa, self.cpus.count(), self.memory.size, page_bytes, &mut errors);
+        let mut wrong = |setting: &str, problem: String| errors.push(ConfigError::new(setting, problem));
         if self.boot.cmdline.len() > MAX_CMDLINE {
             let length = self.boot.cmdline.len();
             wrong(
@@ -291,12 +295,15 @@ fn is_of_one_card(mac: &str) -> bool {
 mod tests {
     use super::*;
 
+    const PAGE: u64 = 4096;
+
     fn machine(devices: Vec<DeviceConfig>) -> MachineConfig {
         MachineConfig {
             name: "test".to_owned(),
-            cpus: NonZeroU8::MIN,
+            cpus: CpuConfig::from_value(1),
             interrupts: InterruptMode::Kernel,
-            memory: ByteSize::from_mebibytes(128),
+            memory: MemoryConfig::from_value(ByteSize::from_mebibytes(128)),
+            numa: Vec::new(),
             boot: BootConfig { kernel: "/vmlinuz".into(), initrd: None, cmdline: "console=ttyS0".to_owned() },
             on_reboot: OnReboot::Exit,
             devices,
@@ -340,8 +347,8 @@ mod tests {
     fn every_setting_out_of_range_is_named_at_once() {
         let mut machine = machine(vec![]);
         machine.name = "-x".to_owned();
-        machine.cpus = NonZeroU8::MAX;
-        machine.memory = ByteSize::from_bytes(0);
+        machine.cpus = CpuConfig::from_value(255);
+        machine.memory.size = ByteSize::from_bytes(0);
         machine.boot.cmdline = "x\n".repeat(1024);
         machine.devices = vec![DeviceConfig::VirtioRng(RngConfig {}); MAX_DEVICES + 1];
         assert_eq!(settings(&machine), ["name", "cpus", "memory", "boot.cmdline", "boot.cmdline", "devices"]);
@@ -358,7 +365,7 @@ mod tests {
             (1 << 60, false),
         ] {
             let mut machine = machine(vec![]);
-            machine.memory = ByteSize::from_bytes(bytes);
+            machine.memory.size = ByteSize::from_bytes(bytes);
             assert_eq!(machine.check().is_empty(), sound, "{bytes}");
         }
     }

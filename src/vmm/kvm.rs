@@ -13,12 +13,14 @@ use kvm_ioctls::{Cap, IoEventAddress, Kvm, NoDatamatch, VmFd};
 use vmm_sys_util::eventfd::EventFd;
 
 use crate::sys::kvm::{HostMemory, MemorySlot, SlotAccess, Vcpu, VfioDevice};
+use crate::sys::kvm_stats::Counters;
 use crate::sys::mmap::Mapping;
 use crate::vmm::config::InterruptMode;
 use crate::vmm::interrupt::irqchip::Irqchip;
 use crate::vmm::layout;
 use crate::vmm::mapper::{AddressSpace, Mapped, Mapper};
 use crate::vmm::memory::GuestMemory;
+use crate::vmm::vcpu::topology::Topology;
 
 const DEVICE: &str = "/dev/kvm";
 
@@ -49,6 +51,25 @@ pub enum KvmError {
     /// A capability is missing.
     #[error("this host's KVM does not offer {0}; a newer kernel is needed")]
     Capability(&'static str),
+    /// More vCPUs than this host's KVM carries.
+    #[error("{asked} vCPUs are more than this host's KVM takes, which is {limit}; ask for fewer")]
+    TooManyVcpus {
+        /// vCPUs asked for.
+        asked: u8,
+        /// KVM_CAP_MAX_VCPUS.
+        limit: usize,
+    },
+    /// An APIC ID beyond those that this host's KVM carries.
+    #[error(
+        "this arrangement of vCPUs numbers them up to {last}, and this host's KVM takes numbers below {limit}; \
+         write numbers of dies, cores and threads that are powers of two"
+    )]
+    TooHighApicId {
+        /// The highest APIC ID.
+        last: u8,
+        /// KVM_CAP_MAX_VCPU_ID.
+        limit: usize,
+    },
     /// One call failed.
     #[error("KVM refused to {what}")]
     Call {
@@ -200,6 +221,14 @@ impl Vm {
         }
     }
 
+    /// Whether KVM carries all vCPUs of `topology`.
+    ///
+    /// # Errors
+    /// [`KvmError::TooManyVcpus`], [`KvmError::TooHighApicId`].
+    pub fn check_vcpus(&self, topology: Topology) -> Result<(), KvmError> {
+        carries(topology, self.kvm.get_max_vcpus(), self.kvm.get_max_vcpu_id())
+    }
+
     /// vCPU number `id`, which becomes its APIC ID.
     ///
     /// # Errors
@@ -242,6 +271,12 @@ impl Vm {
     /// What the kernel answered.
     pub fn msr_indexes(&self) -> io::Result<Vec<u32>> {
         Ok(self.kvm.get_msr_index_list()?.as_slice().to_vec())
+    }
+
+    /// KVM's counters of the machine, where it has any.
+    #[must_use]
+    pub fn counters(&self) -> Option<Counters> {
+        Counters::of_vm(&self.fd).inspect_err(|error| tracing::debug!(%error, "KVM has no counters")).ok()
     }
 
     /// Whether this host's KVM has an extension.
@@ -313,6 +348,17 @@ fn open(path: &Path) -> Result<Kvm, KvmError> {
     }
 }
 
+fn carries(topology: Topology, most: usize, ids: usize) -> Result<(), KvmError> {
+    let (asked, last) = (topology.count(), topology.apic_id(topology.count() - 1));
+    if usize::from(asked) > most {
+        return Err(KvmError::TooManyVcpus { asked, limit: most });
+    }
+    if usize::from(last) >= ids {
+        return Err(KvmError::TooHighApicId { last, limit: ids });
+    }
+    Ok(())
+}
+
 fn create(kvm: &Kvm) -> Result<VmFd, KvmError> {
     loop {
         match kvm.create_vm() {
@@ -335,6 +381,15 @@ mod tests {
     fn a_missing_device_and_one_that_is_not_kvm_are_told_apart() {
         assert!(matches!(open(Path::new("/nonexistent/kvm")), Err(KvmError::Missing)));
         assert!(matches!(open(Path::new("/dev/null")), Err(KvmError::Open(_))));
+    }
+
+    #[test]
+    fn more_vcpus_than_kvm_carries_are_refused_with_its_limits() {
+        let topology = Topology::new([1, 1, 5, 3]).unwrap();
+        assert!(carries(topology, 15, 19).is_ok());
+        let text = |most, ids| carries(topology, most, ids).unwrap_err().to_string();
+        assert_eq!(text(14, 99), "15 vCPUs are more than this host's KVM takes, which is 14; ask for fewer");
+        assert!(text(15, 18).contains("numbers them up to 18, and this host's KVM takes numbers below 18"));
     }
 
     #[test]

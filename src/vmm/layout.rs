@@ -34,6 +34,8 @@ pub const CONVENTIONAL_END: u64 = 0x9_FC00;
 /// ACPI tables: the BIOS area below 1 MiB, where operating systems look for the root pointer by themselves
 /// (ACPI 6.5, 5.2.5.1).
 pub const ACPI_TABLES: Range<u64> = 0xE_0000..0x10_0000;
+/// What of the host RAM has to keep away from it does so from here on.
+pub const HOLES_FROM: u64 = 16 << 20;
 /// RAM that no firmware claims begins here; kernels are loaded from here on.
 pub const KERNEL_START: u64 = 0x10_0000;
 
@@ -66,9 +68,9 @@ pub struct MapEntry {
     pub kind: MapKind,
 }
 
-/// The memory map of a machine with `size_bytes` of RAM, ascending and without overlap.
+/// The memory map of a machine whose RAM occupies `ram`, ascending and without overlap.
 #[must_use]
-pub fn memory_map(size_bytes: u64) -> Vec<MapEntry> {
+pub fn memory_map(ram: impl IntoIterator<Item = Range<u64>>) -> Vec<MapEntry> {
     let entry = |range, kind| MapEntry { range, kind };
     let mut map = vec![
         entry(0..CONVENTIONAL_END, MapKind::Ram),
@@ -78,26 +80,44 @@ pub fn memory_map(size_bytes: u64) -> Vec<MapEntry> {
         entry(ECAM, MapKind::Reserved),
         entry(KVM_IDENTITY_MAP..KVM_IDENTITY_MAP + 4 * 0x1000, MapKind::Reserved),
     ];
-    for range in ram_ranges(size_bytes) {
+    for range in ram {
         if range.start == 0 {
             map.push(entry(KERNEL_START..range.end.max(KERNEL_START), MapKind::Ram));
-            map.extend(fixed.iter().cloned());
         } else {
             map.push(entry(range, MapKind::Ram));
         }
     }
+    map.extend(fixed);
+    map.sort_by_key(|entry| entry.range.start);
     map
 }
 
-/// The ranges of guest-physical addresses that `size_bytes` of RAM occupy, in ascending order.
+/// The ranges of guest-physical addresses that `size_bytes` of RAM in pages of `page_bytes` occupy, in ascending order: whole
+/// pages, none of them in one of `holes`. Holes below [`HOLES_FROM`] are filled: payloads need RAM there.
 #[must_use]
-pub fn ram_ranges(size_bytes: u64) -> Vec<Range<u64>> {
-    let low = size_bytes.min(LOW_RAM_LIMIT);
-    let high = size_bytes - low;
-    let mut ranges = Vec::with_capacity(2);
-    ranges.push(0..low);
-    if high > 0 {
-        ranges.push(HIGH_RAM..HIGH_RAM.saturating_add(high));
+pub fn ram_ranges(size_bytes: u64, page_bytes: u64, holes: &[Range<u64>]) -> Vec<Range<u64>> {
+    let page = page_bytes.max(1);
+    let mut holes: Vec<Range<u64>> = holes
+        .iter()
+        .filter(|hole| hole.start >= HOLES_FROM && hole.start < hole.end)
+        .map(|hole| {
+            hole.start - hole.start % page..hole.end.checked_next_multiple_of(page).unwrap_or(u64::MAX)
+        })
+        .collect();
+    holes.sort_by_key(|hole| hole.start);
+    let mut left = size_bytes;
+    let mut ranges = Vec::new();
+    for space in [0..LOW_RAM_LIMIT - LOW_RAM_LIMIT % page, HIGH_RAM..u64::MAX - u64::MAX % page] {
+        let mut start = space.start;
+        let here = holes.iter().filter(|hole| hole.end > space.start && hole.start < space.end);
+        for next in here.cloned().chain(std::iter::once(space.end..space.end)) {
+            let length = next.start.saturating_sub(start).min(left);
+            if length > 0 {
+                ranges.push(start..start + length);
+            }
+            left -= length;
+            start = start.max(next.end);
+        }
     }
     ranges
 }
@@ -119,15 +139,41 @@ mod tests {
     #[test]
     fn ram_is_split_around_the_windows_below_four_gib() {
         let low = |end| 0..end;
-        assert_eq!(ram_ranges(1 << 30), vec![low(1 << 30)]);
-        assert_eq!(ram_ranges(LOW_RAM_LIMIT), vec![low(LOW_RAM_LIMIT)]);
-        assert_eq!(ram_ranges(LOW_RAM_LIMIT + 4096), vec![low(LOW_RAM_LIMIT), HIGH_RAM..HIGH_RAM + 4096]);
+        let ranges = |size| ram_ranges(size, 4096, &[]);
+        assert_eq!(ranges(1 << 30), vec![low(1 << 30)]);
+        assert_eq!(ranges(LOW_RAM_LIMIT), vec![low(LOW_RAM_LIMIT)]);
+        assert_eq!(ram_ranges(3 << 30, 1 << 30, &[]), vec![low(2 << 30), HIGH_RAM..HIGH_RAM + (1 << 30)]);
+        assert_eq!(ram_ranges(3 << 30, 2 << 20, &[])[0], low(LOW_RAM_LIMIT));
+        assert_eq!(ranges(LOW_RAM_LIMIT + 4096), vec![low(LOW_RAM_LIMIT), HIGH_RAM..HIGH_RAM + 4096]);
+    }
+
+    #[test]
+    fn ram_keeps_away_from_holes_and_is_as_much_as_without() {
+        let holes =
+            [0x8000_1000..0x8000_3000, 0x4000_0000..0x4000_1000, 0x10_0000..0x20_0000, 5 << 30..6 << 30];
+        let ranges = ram_ranges(6 << 30, 4096, &holes);
+        assert_eq!(ranges[..3], [0..0x4000_0000, 0x4000_1000..0x8000_1000, 0x8000_3000..LOW_RAM_LIMIT]);
+        assert_eq!((ranges[3].clone(), ranges[4].start), (HIGH_RAM..5 << 30, 6 << 30));
+        assert_eq!(ranges.iter().map(|range| range.end - range.start).sum::<u64>(), 6 << 30);
+        let huge = ram_ranges(4 << 30, 2 << 20, &holes);
+        assert!(
+            huge.iter().all(|range| range.start % (2 << 20) == 0 && range.end % (2 << 20) == 0),
+            "{huge:x?}"
+        );
+        assert_eq!(huge[1], 0x4020_0000..0x8000_0000);
+        // Overlapping, beyond, and at the very end of what there is.
+        let odd =
+            [0x9000_0000..0xA000_0000, 0x9800_0000..0x9900_0000, 0xFEE0_0000..0xFEF0_0000, 1 << 60..u64::MAX];
+        let ranges = ram_ranges(3 << 30, 4096, &odd);
+        assert_eq!(ranges[..2], [0..0x9000_0000, 0xA000_0000..LOW_RAM_LIMIT]);
+        let map = memory_map(ranges);
+        assert!(map.windows(2).all(|pair| pair[0].range.end <= pair[1].range.start), "{map:x?}");
     }
 
     #[test]
     fn the_memory_map_ascends_and_holds_all_ram_above_one_mib() {
         for size in [16 << 20, LOW_RAM_LIMIT, LOW_RAM_LIMIT + 4096, 64 << 30] {
-            let map = memory_map(size);
+            let map = memory_map(ram_ranges(size, 4096, &[]));
             assert!(map.iter().all(|entry| entry.range.start < entry.range.end));
             assert!(map.windows(2).all(|pair| pair[0].range.end <= pair[1].range.start), "{map:x?}");
             let ram: u64 = map

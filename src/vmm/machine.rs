@@ -8,8 +8,9 @@ use std::sync::Arc;
 use std::thread::JoinHandle;
 use std::time::Instant;
 
-use crate::sys::signal::{self, TerminationSignals};
+use crate::sys::signal::{self, QuestionSignal, TerminationSignals};
 use crate::vmm::Lifecycle;
+use crate::vmm::acpi::srat::Node;
 use crate::vmm::acpi::{AcpiError, Platform, Tables, dsdt};
 use crate::vmm::boot::{BootError, Entry, Payload};
 use crate::vmm::bus::{Bus, BusDevice, RangeError};
@@ -23,11 +24,15 @@ use crate::vmm::interrupt::{InterruptLine, LineController, MsiSink, ports};
 use crate::vmm::kvm::{KvmError, SlotGuard, Vm};
 use crate::vmm::layout;
 use crate::vmm::mapper::Mapper;
-use crate::vmm::memory::{GuestMemory, MemoryError};
+use crate::vmm::memory::{GuestMemory, MemoryError, Wanted, Watch};
+use crate::vmm::numa;
 use crate::vmm::pci::access::{CONFIG_PORTS, CONFIG_PORTS_LENGTH, ConfigPorts, Ecam};
 use crate::vmm::pci::root::{PciRoot, PciRootError, Slot, Windows};
 use crate::vmm::pci::{FunctionContext, PciFunction};
-use crate::vmm::vcpu::{self, Coalesced, MachineCpu, Shared, Template, cpuid};
+use crate::vmm::stats::Sources;
+use crate::vmm::vcpu::cpuid::{self, FeatureError, TscDeadline};
+use crate::vmm::vcpu::placement::{self, PlacementError};
+use crate::vmm::vcpu::{self, Coalesced, MachineCpu, Shared, Template};
 use crate::vmm::vfio::{self, VfioError};
 use crate::vmm::virtio::devices::{self as virtio, VirtioConfig, VirtioError};
 
@@ -43,6 +48,12 @@ pub enum BuildError {
     /// KVM.
     #[error(transparent)]
     Kvm(#[from] KvmError),
+    /// The processor that is asked for.
+    #[error(transparent)]
+    Features(#[from] FeatureError),
+    /// Where vCPUs run.
+    #[error(transparent)]
+    Placement(#[from] PlacementError),
     /// Guest RAM.
     #[error(transparent)]
     Memory(#[from] MemoryError),
@@ -95,7 +106,12 @@ pub struct Machine {
     pub(super) shared: Arc<Shared>,
     pub(super) serial: Arc<serial::Serial>,
     pub(super) console: Console,
+    pub(super) stats: Sources,
+    /// Made after the other signals, so that it stands before them.
+    pub(super) question: QuestionSignal,
     pub(super) signals: TerminationSignals,
+    /// Of the vCPUs.
+    pub(super) priority: Option<u8>,
     /// Until when KVM collects writes; see [`Coalesced`].
     pub(super) coalesces_until: Option<Instant>,
     chipset: Chipset,
@@ -126,12 +142,22 @@ impl Machine {
     /// # Errors
     /// [`BuildError`]; what was built until then is gone, and host devices are given back.
     pub fn build(config: &MachineConfig) -> Result<Self, BuildError> {
+        Self::build_watched(config, &|_, _| ())
+    }
+
+    /// Like [`Self::build`]; `progress` is told how many bytes of guest RAM were taken from the host, of how many, if they are
+    /// taken before the start.
+    ///
+    /// # Errors
+    /// As [`Self::build`].
+    pub fn build_watched(config: &MachineConfig, progress: &dyn Fn(u64, u64)) -> Result<Self, BuildError> {
         let errors = config.check();
         if !errors.is_empty() {
             return Err(BuildError::Config(errors));
         }
         // Before any thread exists: all inherit the mask.
         let signals = TerminationSignals::new().map_err(process("take over signals"))?;
+        let question = QuestionSignal::new().map_err(process("take over signals"))?;
         signal::install_kick_handler().map_err(process("install a signal handler"))?;
 
         // What can be wrong with files is found before a device is touched.
@@ -139,16 +165,32 @@ impl Machine {
 
         // KVM, RAM and slots; the interrupt controllers come with the machine.
         let vm = Vm::new(config.interrupts)?;
-        let memory = Arc::new(GuestMemory::new(config.memory.bytes())?);
-        let ram = vm.map_ram(&memory).map_err(KvmError::call("take guest RAM"))?;
+        let topology = config.cpus.topology();
+        vm.check_vcpus(topology)?;
+        let placements = placement::plan(&config.cpus)?;
         let supported = vm.supported_cpuid().map_err(KvmError::call("list its CPUID leaves"))?;
+        let deadline = TscDeadline(vm.has(kvm_ioctls::Cap::TscDeadlineTimer));
+        let selected = cpuid::select(&supported, deadline, &config.cpus)?;
+        let watch = Watch { progress, stop: &|| signals.take().is_some() };
+        let functions = config.devices.iter().filter_map(|device| match device {
+            DeviceConfig::VfioPci(function) => Some(function.address),
+            _ => None,
+        });
+        let wanted = Wanted {
+            config: &config.memory,
+            nodes: &config.numa,
+            holes: &vfio::unreachable(functions),
+            physical_bits: cpuid::physical_bits(&selected),
+        };
+        let memory = Arc::new(GuestMemory::build(&wanted, watch)?);
+        let ram = vm.map_ram(&memory).map_err(KvmError::call("take guest RAM"))?;
 
         // Buses and the PCI root.
         let (pio, mmio) = (Arc::new(Bus::default()), Arc::new(Bus::default()));
         let windows = Windows {
             pio: layout::PIO,
             mmio32: layout::MMIO32,
-            mmio64: layout::mmio64(memory.end(), cpuid::physical_bits(&supported)),
+            mmio64: layout::mmio64(memory.end(), cpuid::physical_bits(&selected)),
         };
         let mapper: Arc<dyn Mapper> = Arc::clone(&vm) as _;
         let root = PciRoot::new(windows.clone(), Arc::clone(&mmio), Arc::clone(&pio), mapper);
@@ -178,7 +220,9 @@ impl Machine {
         // BARs, then the tables that describe the result.
         shared.root.place_bars()?;
         let tables = Tables::build(&Platform {
-            cpus: config.cpus.get(),
+            apic_ids: (0..topology.count()).map(|index| topology.apic_id(index)).collect(),
+            nodes: nodes(config, &memory),
+            distances: numa::distances(&config.numa),
             interrupts: config.interrupts,
             windows,
             interrupt_devices: functions,
@@ -189,14 +233,16 @@ impl Machine {
         let resets = config.on_reboot == OnReboot::Reset;
         let msr_indexes = resets.then(|| vm.msr_indexes()).transpose();
         let template = Template {
-            count: config.cpus.get(),
-            supported,
+            topology,
+            selected,
+            placements,
             msr_indexes: msr_indexes.map_err(KvmError::call("list its registers"))?,
         };
-        let cpus = (0..config.cpus.get())
+        let cpus = (0..topology.count())
             .map(|id| MachineCpu::new(&vm, id, &template))
             .collect::<Result<Vec<_>, _>>()
             .map_err(KvmError::call("create a vCPU"))?;
+        let stats = Sources::new(vm.counters(), cpus.iter().map(|cpu| cpu.stats(topology)).collect());
         let coalesces = coalesce_config_address(&vm, &shared, &cpus);
         let chips = resets.then(|| vm.irqchip().state()).transpose();
         let chips = chips.map_err(KvmError::call("read its interrupt controllers"))?;
@@ -212,7 +258,10 @@ impl Machine {
             shared,
             serial,
             console,
+            stats,
+            question,
             signals,
+            priority: config.cpus.priority(),
             coalesces_until: coalesces.then(|| Instant::now() + Coalesced::LIFETIME),
             chipset,
             payload,
@@ -232,7 +281,7 @@ impl Machine {
     /// Puts tables and payload into RAM.
     fn load(&self) -> Result<Entry, BuildError> {
         self.tables.write(&self.memory)?;
-        let map = layout::memory_map(self.memory.size_bytes());
+        let map = layout::memory_map(self.memory.ranges());
         Ok(self.payload.load(&self.memory, &map, self.tables.root_pointer())?)
     }
 
@@ -386,6 +435,17 @@ impl Lines {
         let index = usize::try_from(gsi).unwrap_or(usize::MAX);
         self.0.get(index).expect("the GSI is one that this file or the DSDT gave out").share()
     }
+}
+
+/// What the tables tell of NUMA nodes.
+fn nodes(config: &MachineConfig, memory: &GuestMemory) -> Vec<Node> {
+    let topology = config.cpus.topology();
+    let apic_id = |cpu: u32| u8::try_from(cpu).ok().map(|index| topology.apic_id(index));
+    let parts = numa::share_out(&config.numa, &memory.ranges());
+    let nodes = config.numa.iter().zip(parts);
+    nodes
+        .map(|(node, ranges)| Node { apic_ids: node.cpus.iter().filter_map(apic_id).collect(), ranges })
+        .collect()
 }
 
 /// Builds all PCI functions and inserts them from device 1 on; the device numbers taken.

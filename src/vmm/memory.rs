@@ -1,30 +1,48 @@
-//! Guest RAM: memfd-backed regions, and the one way in which devices touch them.
+//! Guest RAM: what stands behind it, and the one way in which devices touch it.
 //!
 //! Every address that a guest hands to a device goes through [`GuestMemory`]: RAM only, never MMIO, bounds and overflow
 //! checked, copied once (a device's DMA must not reach another device's registers).
 
+mod backing;
+mod clear;
+pub mod config;
+mod error;
+mod file;
+mod host;
+mod prefault;
+
 use std::fs::File;
 use std::io::{self, Seek, SeekFrom};
+use std::ops::Range;
 use std::sync::Arc;
 
-use nix::errno::Errno;
-use nix::sys::memfd::{MFdFlags, memfd_create};
-use nix::unistd::{Whence, lseek};
-use vm_memory::mmap::FromRangesError;
 use vm_memory::{
-    Bytes, FileOffset, GuestAddress, GuestMemoryBackend, GuestMemoryError, GuestMemoryMmap, GuestMemoryRegion,
+    Bytes, GuestAddress, GuestMemoryBackend, GuestMemoryError, GuestMemoryMmap, GuestMemoryRegion,
 };
 
-use crate::vmm::layout;
+use crate::spec::units::ByteSize;
+use crate::vmm::config::ShortForm;
+use config::MemoryConfig;
+use file::NamedFile;
+use host::Host;
+
+pub use backing::Wanted;
+pub use error::MemoryError;
+pub use prefault::Watch;
 
 /// The mapped RAM; what `virtio-queue` and the loaders work on.
 pub type Ram = GuestMemoryMmap<()>;
 
-/// Guest RAM as one or two memfd-backed regions, placed by [`layout::ram_ranges`].
+/// Guest RAM as one region or a few, placed by [`layout::ram_ranges`].
 #[derive(Debug, Clone)]
 pub struct GuestMemory {
     ram: Arc<Ram>,
     size_bytes: u64,
+    /// Whether its file tells what of it was touched; this process's page tables do otherwise.
+    has_holes: bool,
+    is_locked: bool,
+    /// Goes when the last handle does.
+    _file: Option<Arc<NamedFile>>,
 }
 
 /// One contiguous piece of guest RAM.
@@ -36,29 +54,6 @@ pub struct RamRegion {
     pub host_address: u64,
     /// Length in bytes.
     pub size_bytes: u64,
-}
-
-/// Why guest RAM could not be made.
-#[derive(Debug, thiserror::Error)]
-pub enum MemoryError {
-    /// The kernel gave no memory file of this size.
-    #[error("cannot make a memory file of {size_bytes} bytes for guest RAM")]
-    File {
-        /// Size asked for.
-        size_bytes: u64,
-        /// What the kernel said.
-        #[source]
-        source: io::Error,
-    },
-    /// The memory file could not be mapped.
-    #[error("cannot map {size_bytes} bytes of guest RAM")]
-    Map {
-        /// Size asked for.
-        size_bytes: u64,
-        /// What went wrong.
-        #[source]
-        source: FromRangesError,
-    },
 }
 
 /// An address range from the guest that does not lie in RAM.
@@ -99,23 +94,19 @@ impl GuestMemory {
     /// # Errors
     /// [`MemoryError`] where the kernel refuses the file or the mapping.
     pub fn new(size_bytes: u64) -> Result<Self, MemoryError> {
-        let file_error = |source| MemoryError::File { size_bytes, source };
-        let fd = memfd_create("guest-ram", MFdFlags::MFD_CLOEXEC).map_err(|e| file_error(e.into()))?;
-        let file = Arc::new(File::from(fd));
-        file.set_len(size_bytes).map_err(file_error)?;
-        let mut offset = 0;
-        let mut ranges = Vec::new();
-        for range in layout::ram_ranges(size_bytes) {
-            let length = range.end - range.start;
-            let length_usize = usize::try_from(length)
-                .map_err(|_| file_error(io::Error::from(io::ErrorKind::OutOfMemory)))?;
-            let file = FileOffset::from_arc(Arc::clone(&file), offset);
-            ranges.push((GuestAddress(range.start), length_usize, Some(file)));
-            offset += length;
-        }
-        let ram =
-            Ram::from_ranges_with_files(ranges).map_err(|source| MemoryError::Map { size_bytes, source })?;
-        Ok(Self { ram: Arc::new(ram), size_bytes })
+        Self::map(&MemoryConfig::from_value(ByteSize::from_bytes(size_bytes)), &[], &Host::live())
+    }
+
+    /// How much of it counts as locked already, in bytes.
+    #[must_use]
+    pub fn locked_bytes(&self) -> u64 {
+        if self.is_locked { self.size_bytes } else { 0 }
+    }
+
+    /// Guest-physical addresses of RAM, ascending.
+    #[must_use]
+    pub fn ranges(&self) -> Vec<Range<u64>> {
+        self.regions().map(|region| region.guest_address..region.guest_address + region.size_bytes).collect()
     }
 
     /// The mapped RAM.
@@ -181,39 +172,6 @@ impl GuestMemory {
         )
     }
 
-    /// Fills all RAM with zeros; what was never touched stays untouched. Mappings and DMA pins of the RAM stay valid.
-    ///
-    /// # Errors
-    /// What the kernel answered when asked which parts are in use.
-    pub fn clear(&self) -> io::Result<()> {
-        let zeros = vec![0; 1 << 16];
-        for region in self.ram.iter() {
-            let Some(backing) = region.file_offset() else { continue };
-            let begin = i64::try_from(backing.start()).map_err(io::Error::other)?;
-            let end = begin.saturating_add(i64::try_from(region.len()).map_err(io::Error::other)?);
-            let mut position = begin;
-            while position < end {
-                let data = match lseek(backing.file(), position, Whence::SeekData) {
-                    Ok(data) if data < end => data,
-                    // ENXIO: nothing but holes from here on.
-                    Ok(_) | Err(Errno::ENXIO) => break,
-                    Err(error) => return Err(error.into()),
-                };
-                let hole = lseek(backing.file(), data, Whence::SeekHole)?.min(end);
-                let mut address = region.start_addr().0.wrapping_add((data - begin).unsigned_abs());
-                let mut left = usize::try_from(hole - data).map_err(io::Error::other)?;
-                while left > 0 {
-                    let chunk = zeros.get(..left).unwrap_or(&zeros);
-                    self.write(address, chunk).map_err(io::Error::other)?;
-                    address += chunk.len() as u64;
-                    left -= chunk.len();
-                }
-                position = hole;
-            }
-        }
-        Ok(())
-    }
-
     /// Copies `data` to guest-physical `address`.
     ///
     /// # Errors
@@ -228,51 +186,4 @@ impl GuestMemory {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn ram_round_trips_and_the_hole_below_four_gib_is_no_ram() {
-        let memory = GuestMemory::new(layout::LOW_RAM_LIMIT + 0x2000).unwrap();
-        let mut data = [0; 4];
-        memory.write(layout::HIGH_RAM, b"high").unwrap();
-        memory.read(layout::HIGH_RAM, &mut data).unwrap();
-        assert_eq!(&data, b"high");
-        for address in
-            [layout::LOW_RAM_LIMIT - 2, layout::ECAM.start, layout::HIGH_RAM + 0x1FFD, u64::MAX - 1]
-        {
-            assert!(memory.read(address, &mut data).is_err(), "{address:#x}");
-            assert!(memory.write(address, &data).is_err(), "{address:#x}");
-        }
-        assert_eq!(memory.regions().map(|r| r.size_bytes).sum::<u64>(), memory.size_bytes());
-        assert_eq!(memory.end(), layout::HIGH_RAM + 0x2000);
-    }
-
-    #[test]
-    fn cleared_ram_reads_as_zeros_on_both_sides_of_the_hole() {
-        let memory = GuestMemory::new(layout::LOW_RAM_LIMIT + 0x2000).unwrap();
-        for address in [0x5000, layout::LOW_RAM_LIMIT - 8, layout::HIGH_RAM + 0x1FF8] {
-            memory.write(address, &[0xA5; 8]).unwrap();
-        }
-        memory.clear().unwrap();
-        let mut data = [1; 8];
-        for address in [0x5000, layout::LOW_RAM_LIMIT - 8, layout::HIGH_RAM + 0x1FF8] {
-            memory.read(address, &mut data).unwrap();
-            assert_eq!(data, [0; 8], "{address:#x}");
-        }
-    }
-
-    #[test]
-    fn files_load_exactly_or_not_at_all() {
-        let memory = GuestMemory::new(1 << 20).unwrap();
-        let file = tempfile::tempfile().unwrap();
-        std::os::unix::fs::FileExt::write_all_at(&file, b"0123456789", 0).unwrap();
-        memory.load(0x1000, &file, 2, 8).unwrap();
-        let mut data = [0; 8];
-        memory.read(0x1000, &mut data).unwrap();
-        assert_eq!(&data, b"23456789");
-        assert!(matches!(memory.load(0x1000, &file, 2, 9), Err(LoadError::File(_))));
-        assert!(matches!(memory.load((1 << 20) - 4, &file, 0, 8), Err(LoadError::Access { .. })));
-        assert!(matches!(memory.load(u64::MAX, &file, 0, 8), Err(LoadError::Access { .. })));
-    }
-}
+mod tests;

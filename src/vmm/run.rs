@@ -13,7 +13,8 @@ use crate::vmm::config::OnReboot;
 use crate::vmm::console::Typed;
 use crate::vmm::events::{Order, Request};
 use crate::vmm::machine::Machine;
-use crate::vmm::vcpu::Coalesced;
+use crate::vmm::stats::{MachineStats, Occasion};
+use crate::vmm::vcpu::{Coalesced, placement};
 
 /// How a machine ended.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -50,6 +51,7 @@ struct Ready {
     output: bool,
     input: bool,
     input_room: bool,
+    question: bool,
 }
 
 impl Machine {
@@ -61,15 +63,22 @@ impl Machine {
 
     /// Runs the guest until the machine ends, then stops everything and gives everything back.
     #[must_use]
-    pub fn run(mut self) -> ExitReason {
+    pub fn run(self) -> ExitReason {
+        self.run_reporting(&mut |_, _| ())
+    }
+
+    /// Like [`Self::run`]; `report` is told what the machine did: whenever SIGUSR1 asks, and at the end.
+    #[must_use]
+    pub fn run_reporting(mut self, report: &mut dyn FnMut(Occasion, &MachineStats)) -> ExitReason {
         let reason = self.start().map_or_else(
             |error| ExitReason::Fault(format!("cannot start the vCPUs: {error}")),
-            |()| self.event_loop(),
+            |()| self.event_loop(report),
         );
         tracing::debug!(machine = self.name, %reason, "stopping");
         // No vCPU prints any more when the rest of the output is written.
         self.stop();
         self.console.flush();
+        report(Occasion::End, &self.stats.read(&self.name));
         reason
     }
 
@@ -84,11 +93,12 @@ impl Machine {
         for cpu in self.cpus.drain(..) {
             self.threads.push(cpu.start(Arc::clone(&self.shared))?);
         }
+        placement::go_before(self.priority).map_err(io::Error::other)?;
         self.shared.control.tell(Order::Run);
         Ok(())
     }
 
-    fn event_loop(&mut self) -> ExitReason {
+    fn event_loop(&mut self, report: &mut dyn FnMut(Occasion, &MachineStats)) -> ExitReason {
         loop {
             let ready = match self.wait() {
                 Ok(ready) => ready,
@@ -110,6 +120,9 @@ impl Machine {
             {
                 tracing::info!(signal = number, "ending the machine");
                 return ExitReason::Interrupted;
+            }
+            if ready.question && self.question.take() {
+                report(Occasion::Asked, &self.stats.read(&self.name));
             }
             if ready.request
                 && let Some(request) = self.shared.control.take_request()
@@ -152,6 +165,7 @@ impl Machine {
             PollFd::new(request, PollFlags::POLLIN),
             output,
             PollFd::new(input_room, PollFlags::POLLIN),
+            PollFd::new(self.question.as_fd(), PollFlags::POLLIN),
         ];
         fds.extend(input.map(|stdin| PollFd::new(stdin, PollFlags::POLLIN)));
         let timeout = match self.coalesces_until {
@@ -168,6 +182,13 @@ impl Machine {
         // An error or hang-up is readiness too: the read or write that follows finds out.
         let mut ready = fds.iter().map(|fd| fd.any().unwrap_or(true));
         let mut next = || ready.next().unwrap_or(false);
-        Ok(Ready { signal: next(), request: next(), output: next(), input_room: next(), input: next() })
+        Ok(Ready {
+            signal: next(),
+            request: next(),
+            output: next(),
+            input_room: next(),
+            question: next(),
+            input: next(),
+        })
     }
 }

@@ -3,7 +3,11 @@
 //! Each guest is an ELF file with a PVH entry point: 32-bit protected mode, flat segments, no stack. Linux guests are
 //! started in the emulated host; see `lab`.
 
+mod hostile;
 mod interrupts;
+mod memory;
+mod processor;
+mod stats;
 
 use std::fs;
 use std::io::Write;
@@ -130,6 +134,15 @@ impl Lab {
     }
 }
 
+/// A machine from a profile with these lines in `machine:`.
+fn profile_of(lab: &Lab, machine: &str) -> PathBuf {
+    let path = lab.path("machine.yaml");
+    let text =
+        format!("schema: 1\nname: tiny\nmachine:\n  memory: 16MiB\n  boot: {{kernel: kernel}}\n{machine}");
+    fs::write(&path, text).unwrap();
+    path
+}
+
 /// Runs `guest` to its end, unless there is no KVM.
 fn outcome(guest: &Guest) -> Option<Run> {
     Lab::new(guest).map(|lab| lab.run(&[]))
@@ -228,10 +241,14 @@ fn a_reset_in_place_clears_ram_and_keeps_the_clocks_memory() {
         .hang()
         .power_off();
     let Some(lab) = Lab::new(&guest) else { return };
-    let profile = "schema: 1\nname: reset\nmachine:\n  memory: 16MiB\n  cpus: 2\n  boot: {kernel: kernel}\n  on_reboot: reset\n";
-    fs::write(lab.path("reset.yaml"), profile).unwrap();
-    let run = run(program().arg("run").arg(lab.path("reset.yaml")), b"");
-    assert_eq!((run.code, run.stdout.as_str()), (Some(0), "0000"), "{}", run.stderr);
+    for memory in ["16MiB", "{size: 16MiB, shared: false}"] {
+        let profile = format!(
+            "schema: 1\nname: reset\nmachine:\n  memory: {memory}\n  cpus: 2\n  boot: {{kernel: kernel}}\n  on_reboot: reset\n"
+        );
+        fs::write(lab.path("reset.yaml"), profile).unwrap();
+        let run = run(program().arg("run").arg(lab.path("reset.yaml")), b"");
+        assert_eq!((run.code, run.stdout.as_str()), (Some(0), "0000"), "{memory} {}", run.stderr);
+    }
 }
 
 #[test]
@@ -365,7 +382,7 @@ fn sizes_and_counts_out_of_range_are_usage_errors() {
         ["--memory", "1EiB"],
         ["--memory", "17000001"],
         ["--cpus", "0"],
-        ["--cpus", "9"],
+        ["--cpus", "65"],
         ["--cpus", "-1"],
         ["--vfio", "0000:00:20.0"],
         ["--disk", "a.img,format=qcow2"],

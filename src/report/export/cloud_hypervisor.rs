@@ -1,7 +1,7 @@
 //! A machine as a command of Cloud Hypervisor (`cloud-hypervisor --help`).
 
 use super::{ExportError, head, option, script};
-use crate::vmm::config::{DeviceConfig, MachineConfig};
+use crate::vmm::config::{CpuConfig, DeviceConfig, MachineConfig};
 
 /// A shell script that becomes Cloud Hypervisor. `prepare` is the command that prepares the host.
 ///
@@ -11,7 +11,7 @@ pub fn export(config: &MachineConfig, prepare: &str) -> Result<String, ExportErr
     let mut options = vec![
         option("--kernel", config.boot.kernel.display().to_string()),
         option("--cmdline", config.boot.cmdline.clone()),
-        option("--cpus", format!("boot={}", config.cpus)),
+        option("--cpus", processors(&config.cpus)),
         option("--memory", format!("size={}M", config.memory.bytes() >> 20)),
         option("--serial", "tty"),
     ];
@@ -66,6 +66,17 @@ pub fn export(config: &MachineConfig, prepare: &str) -> Result<String, ExportErr
         }
     }
     script(&head("#", config, prepare), "cloud-hypervisor", &options)
+}
+
+/// How many processors, and how they are arranged if that is told: threads, cores, dies, packages.
+fn processors(cpus: &CpuConfig) -> String {
+    let topology = cpus.topology();
+    let count = topology.count();
+    if !cpus.is_arranged() {
+        return format!("boot={count}");
+    }
+    let (threads, cores) = (topology.threads(), topology.cores());
+    format!("boot={count},topology={threads}:{cores}:{}:{}", topology.dies(), topology.sockets())
 }
 
 /// A value within an option, which ends at a comma.

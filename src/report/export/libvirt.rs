@@ -28,7 +28,19 @@ pub fn export(config: &MachineConfig, prepare: &str) -> Result<String, ExportErr
     xml.element(2, "cmdline", &config.boot.cmdline)?;
     xml.line(1, "</os>");
     xml.line(1, "<features><acpi/><apic/></features>");
-    xml.line(1, "<cpu mode='host-passthrough'/>");
+    if config.cpus.is_arranged() {
+        let topology = config.cpus.topology();
+        let (sockets, dies) = (topology.sockets(), topology.dies());
+        let (cores, threads) = (topology.cores(), topology.threads());
+        xml.line(1, "<cpu mode='host-passthrough'>");
+        xml.line(
+            2,
+            &format!("<topology sockets='{sockets}' dies='{dies}' cores='{cores}' threads='{threads}'/>"),
+        );
+        xml.line(1, "</cpu>");
+    } else {
+        xml.line(1, "<cpu mode='host-passthrough'/>");
+    }
     xml.line(1, "<on_poweroff>destroy</on_poweroff>");
     let on_reboot = match config.on_reboot {
         OnReboot::Reset => "restart",

@@ -1,7 +1,7 @@
 //! A machine as a command of QEMU (qemu-system-x86_64(1)).
 
 use super::{ExportError, head, option, script};
-use crate::vmm::config::{DeviceConfig, MachineConfig, OnReboot};
+use crate::vmm::config::{CpuConfig, DeviceConfig, MachineConfig, OnReboot};
 
 /// A shell script that becomes QEMU. `prepare` is the command that prepares the host.
 ///
@@ -12,7 +12,7 @@ pub fn export(config: &MachineConfig, prepare: &str) -> Result<String, ExportErr
         option("-name", value(&config.name)),
         option("-machine", "q35,accel=kvm"),
         option("-cpu", "host"),
-        option("-smp", config.cpus.to_string()),
+        option("-smp", processors(&config.cpus)),
         option("-m", format!("{}M", config.memory.bytes() >> 20)),
         vec!["-nodefaults".to_owned(), "-no-user-config".to_owned()],
         option("-display", "none"),
@@ -73,6 +73,22 @@ pub fn export(config: &MachineConfig, prepare: &str) -> Result<String, ExportErr
         }
     }
     script(&head("#", config, prepare), "qemu-system-x86_64", &options)
+}
+
+/// How many processors, and how they are arranged if that is told.
+fn processors(cpus: &CpuConfig) -> String {
+    let topology = cpus.topology();
+    if !cpus.is_arranged() {
+        return topology.count().to_string();
+    }
+    format!(
+        "{},sockets={},dies={},cores={},threads={}",
+        topology.count(),
+        topology.sockets(),
+        topology.dies(),
+        topology.cores(),
+        topology.threads()
+    )
 }
 
 /// A value within an option: commas are doubled (qemu-system-x86_64(1), `-drive`).

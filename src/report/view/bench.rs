@@ -6,21 +6,46 @@ use crate::host::fact::Fact;
 use crate::host::kvm::{Backing, Kvm};
 use crate::report::style::Tone;
 use crate::report::table::Table;
+use crate::vmm::config::InterruptMode;
 
 /// What `thruway bench interrupts` shows.
 #[must_use]
 pub fn render(found: &Interrupts, kvm: &Kvm, nested: &Fact<bool>, width: Option<u16>) -> String {
-    let mut table = Table::new(&["WHAT", "MEDIAN", "99 OF 100", ""], width).rigid(0).rigid(1).rigid(2);
+    let modes = [
+        (InterruptMode::Kernel, "kernel"),
+        (InterruptMode::Split, "split"),
+        (InterruptMode::Userspace, "userspace"),
+    ];
+    let mut titles = vec!["WHAT"];
+    titles.extend(["KERNEL", "99 %", "SPLIT", "99 %", "USERSPACE", "99 %"]);
+    let mut table = (1..=6).fold(Table::new(&titles, width), Table::rigid);
+    let mut notes = Vec::new();
+    let mut seen: Vec<(Probe, Option<Interrupted>)> = Vec::new();
     for line in &found.measurements {
-        let (median, p99) = line.spread.map_or_else(
-            || ("-".to_owned(), "-".to_owned()),
-            |spread| (time(spread.median_ns), time(spread.p99_ns)),
-        );
-        let why = line.not_measured.clone().map_or_else(String::new, |why| format!("not measured: {why}"));
-        let cells = [what(line), median, p99].map(|cell| (Tone::Plain, cell));
-        table.row(cells.into_iter().chain([(Tone::Bad, why)]));
+        let key = (line.probe, line.guest);
+        if seen.contains(&key) {
+            continue;
+        }
+        seen.push(key);
+        let mut cells = vec![(Tone::Plain, what(line))];
+        for (mode, name) in modes {
+            let of_mode = found
+                .measurements
+                .iter()
+                .find(|other| other.interrupts == mode && (other.probe, other.guest) == key);
+            let times = of_mode.and_then(|line| line.spread).map_or_else(
+                || ["-".to_owned(), String::new()],
+                |spread| [time(spread.median_ns), time(spread.p99_ns)],
+            );
+            cells.extend(times.map(|text| (Tone::Plain, text)));
+            if let Some(why) = of_mode.and_then(|line| line.not_measured.as_ref()) {
+                notes.push(format!("{} ({name}) was not measured: {why}\n", what(line)));
+            }
+        }
+        table.row(cells);
     }
-    format!("{}\n{}", table.render().trim_end(), caveat(kvm, nested))
+    let notes: String = notes.iter().map(|note| Tone::Bad.paint(note)).collect();
+    format!("{}\n\n{notes}{}", table.render().trim_end(), caveat(kvm, nested))
 }
 
 fn what(line: &Measurement) -> String {

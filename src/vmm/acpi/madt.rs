@@ -19,15 +19,15 @@ const ALL_PROCESSORS: u8 = 0xFF;
 /// Input of the I/O APIC to which the ISA timer is wired.
 const TIMER_GSI: u32 = 2;
 
-/// Processors with the APIC IDs 0 to `cpus - 1`, one I/O APIC, the two ISA interrupts that are not wired straight.
-pub(super) fn build(cpus: u8) -> Vec<u8> {
+/// Processors with these APIC IDs, one I/O APIC, the two ISA interrupts that are not wired straight.
+pub(super) fn build(apic_ids: &[u8]) -> Vec<u8> {
     let local_apic = u32::try_from(layout::LOCAL_APIC).unwrap_or_default();
     let io_apic = u32::try_from(layout::IOAPIC).unwrap_or_default();
     let mut body = Vec::new();
     body.extend(local_apic.to_le_bytes());
     body.extend(PCAT_COMPAT.to_le_bytes());
-    for id in 0..cpus {
-        body.extend([LOCAL_APIC, 8, id, id]);
+    for (uid, id) in (0..=u8::MAX).zip(apic_ids) {
+        body.extend([LOCAL_APIC, 8, uid, *id]);
         body.extend(ENABLED.to_le_bytes());
     }
     // ID 0, inputs from GSI 0 on.

@@ -1,12 +1,14 @@
 //! ACPI tables, made from what was built, and their place in guest memory.
 //!
-//! One file per table; this one chains them: root pointer → XSDT → FADT (→ FACS, DSDT), MADT, MCFG. ACPI 6.5, chapter
+//! One file per table; this one chains them: root pointer → XSDT → FADT (→ FACS, DSDT), MADT, MCFG, SRAT, SLIT. ACPI 6.5, chapter
 //! 5. All lie in the BIOS area below 1 MiB, where an operating system that got no pointer finds them by itself.
 
 pub mod dsdt;
 pub mod fadt;
 pub mod madt;
 pub mod mcfg;
+mod slit;
+pub mod srat;
 
 use acpi_tables::Aml;
 use acpi_tables::rsdp::Rsdp;
@@ -24,10 +26,14 @@ const OEM_REVISION: u32 = 1;
 /// What of the machine the tables describe.
 #[derive(Debug, Clone)]
 pub struct Platform {
-    /// Number of vCPUs; their APIC IDs are 0 to `cpus - 1`.
-    pub cpus: u8,
+    /// APIC IDs of the vCPUs, in their order.
+    pub apic_ids: Vec<u8>,
     /// Where the interrupt controllers are, and thus which there are.
     pub interrupts: InterruptMode,
+    /// NUMA nodes, if it has any.
+    pub nodes: Vec<srat::Node>,
+    /// How far they are from each other, a row for each.
+    pub distances: Vec<Vec<u8>>,
     /// Where BARs lie.
     pub windows: Windows,
     /// Device numbers on bus 0 that have a function with an interrupt pin.
@@ -101,7 +107,11 @@ impl Tables {
         let mut tables = vec![area.place(&fadt::build(facs, dsdt)), area.place(&mcfg::build())];
         // Without an APIC there is nothing to describe: a machine without a MADT has the PIC of a PC (5.2.12).
         if platform.interrupts != InterruptMode::Userspace {
-            tables.push(area.place(&madt::build(platform.cpus)));
+            tables.push(area.place(&madt::build(&platform.apic_ids)));
+        }
+        if !platform.nodes.is_empty() {
+            tables.push(area.place(&srat::build(&platform.nodes)));
+            tables.push(area.place(&slit::build(&platform.distances)));
         }
         let entries: Vec<u8> = tables.into_iter().flat_map(u64::to_le_bytes).collect();
         let xsdt = area.place(&table(*b"XSDT", 1, &entries));

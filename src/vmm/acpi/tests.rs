@@ -4,8 +4,13 @@ use super::*;
 
 fn platform() -> Platform {
     Platform {
-        cpus: 4,
         interrupts: InterruptMode::Kernel,
+        apic_ids: vec![0, 1, 4, 5],
+        nodes: vec![
+            srat::Node { apic_ids: vec![0, 1], ranges: std::iter::once(0..0x4000_0000).collect() },
+            srat::Node { apic_ids: vec![4, 5], ranges: vec![0x4000_0000..0xB000_0000, 1 << 32..5 << 30] },
+        ],
+        distances: vec![vec![10, 21], vec![30, 10]],
         windows: Windows { pio: layout::PIO, mmio32: layout::MMIO32, mmio64: layout::mmio64(1 << 30, 39) },
         interrupt_devices: (1..32).collect(),
         pvpanic: true,
@@ -52,7 +57,7 @@ fn every_table_is_reached_from_the_root_pointer_and_sums_to_zero() {
     assert_eq!((sum(&data[..20]), sum(&data[..36])), (0, 0));
     let xsdt = at(&data, u64_at(&data, 24));
     assert_eq!((&xsdt[..4], sum(xsdt)), (&b"XSDT"[..], 0));
-    for signature in [b"FACP", b"APIC", b"MCFG"] {
+    for signature in [b"FACP", b"APIC", b"MCFG", b"SRAT", b"SLIT"] {
         assert_eq!(sum(&find(&data, signature)), 0);
     }
     let fadt = find(&data, b"FACP");
@@ -85,10 +90,33 @@ fn the_madt_lists_every_cpu_and_the_timers_override() {
         offset += length;
     }
     assert_eq!(
-        found.iter().filter(|entry| entry[0] == 0).map(|entry| entry[3]).collect::<Vec<_>>(),
-        [0, 1, 2, 3]
+        found.iter().filter(|entry| entry[0] == 0).map(|entry| (entry[2], entry[3])).collect::<Vec<_>>(),
+        [(0, 0), (1, 1), (2, 4), (3, 5)],
+        "UID and APIC ID"
     );
     assert!(found.contains(&vec![2, 10, 0, 0, 2, 0, 0, 0, 0, 0]), "ISA 0 is GSI 2");
+}
+
+#[test]
+fn nodes_have_their_processors_memory_and_distances_and_without_them_no_table_tells() {
+    let srat = find(&tables(), b"SRAT");
+    let (mut offset, mut processors, mut memory) = (48, Vec::new(), Vec::new());
+    while offset < srat.len() {
+        let entry = &srat[offset..offset + usize::from(srat[offset + 1])];
+        match entry[0] {
+            0 => processors.push((entry[2], entry[3], u32_at(entry, 4))),
+            _ => memory.push((u32_at(entry, 2), u64_at(entry, 8), u64_at(entry, 16), u32_at(entry, 28))),
+        }
+        offset += entry.len();
+    }
+    assert_eq!(processors, [(0, 0, 1), (0, 1, 1), (1, 4, 1), (1, 5, 1)]);
+    assert_eq!(memory, [(0, 0, 0x4000_0000, 1), (1, 0x4000_0000, 0x7000_0000, 1), (1, 1 << 32, 1 << 30, 1)]);
+    let slit = find(&tables(), b"SLIT");
+    assert_eq!((u64_at(&slit, 36), &slit[44..]), (2, &[10, 21, 30, 10][..]));
+    let plain = Platform { nodes: Vec::new(), distances: Vec::new(), ..platform() };
+    let data = Tables::build(&plain).unwrap().bytes;
+    let xsdt = at(&data, u64_at(&data, 24));
+    assert_eq!(xsdt.len(), 36 + 3 * 8);
 }
 
 #[test]
@@ -113,7 +141,8 @@ fn without_an_io_apic_every_pin_is_wired_to_an_input_of_the_pic_that_can_be_leve
 
 #[test]
 fn without_an_apic_there_is_no_madt() {
-    let platform = Platform { interrupts: InterruptMode::Userspace, cpus: 1, ..platform() };
+    let platform =
+        Platform { interrupts: InterruptMode::Userspace, apic_ids: vec![0], nodes: Vec::new(), ..platform() };
     let data = Tables::build(&platform).unwrap().bytes;
     let xsdt = at(&data, u64_at(&data, 24));
     let signatures: Vec<&[u8]> =
@@ -123,7 +152,7 @@ fn without_an_apic_there_is_no_madt() {
 
 #[test]
 fn the_tables_of_the_largest_machine_fit() {
-    let largest = Platform { cpus: 8, ..platform() };
+    let largest = Platform { apic_ids: (0..64).collect(), ..platform() };
     assert!(Tables::build(&largest).unwrap().bytes.len() < 0x2_0000);
 }
 
@@ -139,6 +168,8 @@ fn acpica_understands_every_table() {
         ("facp", fadt),
         ("apic", find(&data, b"APIC")),
         ("mcfg", find(&data, b"MCFG")),
+        ("srat", find(&data, b"SRAT")),
+        ("slit", find(&data, b"SLIT")),
     ];
     for (name, table) in named {
         std::fs::write(directory.path().join(format!("{name}.dat")), table).unwrap();

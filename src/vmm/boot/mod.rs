@@ -15,7 +15,7 @@ use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 
 use crate::vmm::config::BootConfig;
-use crate::vmm::layout::{self, MapEntry};
+use crate::vmm::layout::MapEntry;
 use crate::vmm::memory::{AccessError, GuestMemory, LoadError};
 use cmdline::Cmdline;
 
@@ -288,7 +288,7 @@ fn recognize(kernel: &Source) -> Result<Image, BootError> {
 
 /// End of the first block of RAM: kernel and initrd have to lie below it.
 fn low_ram_end(memory: &GuestMemory) -> u64 {
-    memory.size_bytes().min(layout::LOW_RAM_LIMIT)
+    memory.ranges().first().map_or(0, |range| range.end)
 }
 
 /// Loads `initrd` as high as possible below `limit`, above `kernel_end`; its address and size.

@@ -5,6 +5,7 @@ use std::io::Write;
 use proptest::prelude::*;
 
 use super::*;
+use crate::vmm::layout;
 
 const RAM: u64 = 64 << 20;
 
@@ -69,7 +70,7 @@ fn open(kernel: &[u8], initrd: Option<&[u8]>, cmdline: &str) -> Result<Payload, 
 
 fn load(payload: &Payload) -> (GuestMemory, Result<Entry, BootError>) {
     let memory = GuestMemory::new(RAM).unwrap();
-    let entry = payload.load(&memory, &layout::memory_map(RAM), 0xE_0000);
+    let entry = payload.load(&memory, &layout::memory_map(layout::ram_ranges(RAM, 4096, &[])), 0xE_0000);
     (memory, entry)
 }
 

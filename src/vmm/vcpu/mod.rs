@@ -3,10 +3,14 @@
 //! A vCPU belongs to its thread. Exits go to the two buses; what an access asks for beyond the device is carried out here,
 //! after the access: BARs are placed again at once, everything else is left as a [`Request`] to the machine's thread.
 
+pub mod config;
 pub mod cpuid;
+pub mod exits;
 mod msr;
 mod no_apic;
+pub mod placement;
 mod regs;
+pub mod topology;
 
 use std::io;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -17,6 +21,7 @@ use std::time::Duration;
 use kvm_bindings::CpuId;
 
 use crate::sys::kvm::{CoalescedRing, Exit, Kicker, Vcpu};
+use crate::sys::kvm_stats::Counters;
 use crate::vmm::boot::Entry;
 use crate::vmm::bus::{Bus, Effects};
 use crate::vmm::config::InterruptMode;
@@ -26,8 +31,11 @@ use crate::vmm::interrupt::userspace::Chips;
 use crate::vmm::kvm::Vm;
 use crate::vmm::pci::root::PciRoot;
 use crate::vmm::rate_limit::RateLimit;
-use cpuid::TscDeadline;
+use crate::vmm::stats::VcpuSource;
+use exits::ExitCounts;
+use placement::Placement;
 use regs::{LocalApic, PowerOnState};
+use topology::Topology;
 
 /// Stack of a vCPU's thread: device code is shallow, and untouched pages cost nothing.
 const STACK_BYTES: usize = 256 << 10;
@@ -96,10 +104,12 @@ impl Coalesced {
 /// How vCPUs are made.
 #[derive(Debug)]
 pub struct Template {
-    /// How many there will be.
-    pub count: u8,
-    /// What KVM can offer on this host.
-    pub supported: CpuId,
+    /// How they are arranged.
+    pub topology: Topology,
+    /// What CPUID tells of all of them alike.
+    pub selected: CpuId,
+    /// Where each of them runs.
+    pub placements: Vec<Placement>,
     /// Registers that [`MachineCpu`] remembers for a reset; none if the machine never resets in place.
     pub msr_indexes: Option<Vec<u32>>,
 }
@@ -109,6 +119,8 @@ pub struct MachineCpu {
     id: u8,
     vcpu: Vcpu,
     kicker: Kicker,
+    placement: Placement,
+    exits: Arc<ExitCounts>,
     power_on: Option<PowerOnState>,
     /// The guest executed HLT and nobody but us waits for its end; never where the local APIC is in the kernel.
     halted: bool,
@@ -121,41 +133,52 @@ impl std::fmt::Debug for MachineCpu {
 }
 
 impl MachineCpu {
-    /// vCPU `id` of `vm` in power-on state. vCPU 0 is the one that starts; the others wait for it to wake them.
+    /// vCPU `id` of `vm`, counted from 0, in power-on state. vCPU 0 is the one that starts; the others wait for it to wake them.
     ///
     /// # Errors
     /// What the kernel answered.
     pub fn new(vm: &Vm, id: u8, template: &Template) -> io::Result<Self> {
-        let vcpu = vm.vcpu(id)?;
-        let deadline = TscDeadline(vm.has(kvm_ioctls::Cap::TscDeadlineTimer));
+        let vcpu = vm.vcpu(template.topology.apic_id(id))?;
         let local_apic = match vm.irqchip().mode() {
             InterruptMode::Kernel | InterruptMode::Split => LocalApic::Kernel,
             InterruptMode::Userspace => LocalApic::None,
         };
-        let mut leaves = cpuid::leaves(&template.supported, id, template.count, deadline)
+        let mut leaves = cpuid::leaves(&template.selected, template.topology, id)
             .ok_or_else(|| io::Error::other("more CPUID leaves than KVM takes"))?;
         if local_apic == LocalApic::None {
             no_apic::hide(&mut leaves);
             no_apic::disable(vcpu.fd())?;
         }
         vcpu.fd().set_cpuid2(&leaves)?;
-        msr::set_up(vcpu.fd(), cpuid::physical_bits(&template.supported));
+        let refused = msr::set_up(vcpu.fd(), cpuid::physical_bits(&template.selected));
+        // All vCPUs are alike, so one tells for all.
+        if id == 0 && !refused.is_empty() {
+            tracing::warn!("KVM refuses these registers, and the guest does without: {}", refused.join(", "));
+        }
         if local_apic == LocalApic::Kernel {
             set_local_interrupts(&vcpu)?;
         }
         let kicker = vcpu.kicker()?;
+        let placement = template.placements.get(usize::from(id)).cloned().unwrap_or_default();
         let power_on = template
             .msr_indexes
             .as_deref()
             .map(|indexes| PowerOnState::capture(vcpu.fd(), indexes, local_apic))
             .transpose()?;
-        Ok(Self { id, vcpu, kicker, power_on, halted: false })
+        Ok(Self { id, vcpu, kicker, placement, exits: Arc::default(), power_on, halted: false })
     }
 
     /// Ends this vCPU's stay in guest mode from any thread.
     #[must_use]
     pub fn kicker(&self) -> Kicker {
         self.kicker.clone()
+    }
+
+    /// Where its exits are counted.
+    #[must_use]
+    pub fn stats(&self, topology: Topology) -> VcpuSource {
+        let kvm = Counters::of_vcpu(self.vcpu.fd()).ok();
+        VcpuSource { apic_id: topology.apic_id(self.id), exits: Arc::clone(&self.exits), kvm }
     }
 
     /// The ring in which KVM collects writes of all vCPUs.
@@ -191,6 +214,10 @@ impl MachineCpu {
 
     fn obey(&mut self, shared: &Shared) {
         self.kicker.attach();
+        // Tried when the machine was built; CPUs may have gone since.
+        if let Err(error) = self.placement.take(self.id.into()) {
+            shared.control.request(Request::Fault(error.to_string()));
+        }
         let mut obeyed = Obeyed::default();
         let mut wait = Wait::ForRun;
         loop {
@@ -236,9 +263,13 @@ impl MachineCpu {
         loop {
             if self.id == 0
                 && let Some(chips) = shared.irqchip.chips()
-                && let Err(error) = self.offer_interrupt(chips)
             {
-                return self.fault(shared, &format!("cannot interrupt the guest: {error}"));
+                match offer_interrupt(&mut self.vcpu, chips) {
+                    Ok(given) => self.halted &= !given,
+                    Err(error) => {
+                        return self.fault(shared, &format!("cannot interrupt the guest: {error}"));
+                    }
+                }
             }
             if self.halted {
                 return Wait::ForInterrupt;
@@ -247,6 +278,7 @@ impl MachineCpu {
                 Ok(exit) => exit,
                 Err(error) => return self.fault(shared, &format!("cannot run the guest: {error}")),
             };
+            self.exits.count(&exit);
             let effects = match exit {
                 Exit::PortWrite { port, size, data } => {
                     let before = shared.coalesced.carry_out(&shared.pio);
@@ -307,22 +339,25 @@ impl MachineCpu {
         }
     }
 
-    /// Gives the guest the interrupt that the PIC asks for, or has the kernel say when the guest takes one. Where the guest
-    /// uses its local APIC and not the PIC, that is never.
-    fn offer_interrupt(&mut self, chips: &Chips) -> io::Result<()> {
-        if chips.is_asking() && self.vcpu.takes_interrupt() {
-            self.vcpu.interrupt(chips.acknowledge())?;
-            self.halted = false;
-        }
-        self.vcpu.request_interrupt_window(chips.is_asking());
-        Ok(())
-    }
-
     fn fault(&self, shared: &Shared, what: &str) -> Wait {
         let registers = regs::dump(self.vcpu.fd());
         shared.control.request(Request::Fault(format!("vCPU {}: {what}; {registers}", self.id)));
         Wait::ForNew
     }
+}
+
+/// Gives the first vCPU the interrupt that the PIC asks for, or has the kernel say when it takes one; whether it was given.
+/// Where the guest uses its local APIC and not the PIC, that is never.
+///
+/// # Errors
+/// What the kernel answered.
+pub fn offer_interrupt(vcpu: &mut Vcpu, chips: &Chips) -> io::Result<bool> {
+    let given = chips.is_asking() && vcpu.takes_interrupt();
+    if given {
+        vcpu.interrupt(chips.acknowledge())?;
+    }
+    vcpu.request_interrupt_window(chips.is_asking());
+    Ok(given)
 }
 
 /// Does what an access asked for; a [`Wait`] if the vCPU shall stop for it.

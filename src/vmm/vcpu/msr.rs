@@ -5,7 +5,7 @@ use std::ops::Range;
 use kvm_bindings::{Msrs, kvm_msr_entry};
 use kvm_ioctls::VcpuFd;
 
-use crate::spec::msr::{MISC_ENABLE, MISC_ENABLE_FAST_STRINGS, mtrr};
+use crate::spec::msr::{self, MISC_ENABLE, MISC_ENABLE_FAST_STRINGS, mtrr};
 use crate::vmm::layout;
 
 /// Ranges below 4 GiB that are not RAM, each a power of two long and aligned to it: ECAM, and everything above.
@@ -26,20 +26,34 @@ fn values(physical_bits: u8) -> Vec<(u32, u64)> {
     values
 }
 
-/// Sets them. A register that this host's KVM does not have is left out: the guest then sees none of it either.
-pub(super) fn set_up(vcpu: &VcpuFd, physical_bits: u8) {
+/// Sets them; the names of those that this host's KVM refuses. They are left out: the guest then sees none of them either.
+pub(super) fn set_up(vcpu: &VcpuFd, physical_bits: u8) -> Vec<String> {
+    let mut refused = Vec::new();
     for (index, data) in values(physical_bits) {
         let entry = kvm_msr_entry { index, data, ..Default::default() };
         let set = Msrs::from_entries(&[entry]).ok().and_then(|msrs| vcpu.set_msrs(&msrs).ok());
         if set != Some(1) {
-            tracing::debug!(register = format_args!("{index:#x}"), "KVM does not take this register");
+            refused.push(match msr::name(index) {
+                Some(name) => format!("{name} ({index:#x})"),
+                None => format!("{index:#x}"),
+            });
         }
     }
+    refused
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn every_register_has_a_name() {
+        for (index, _) in values(40) {
+            assert!(msr::name(index).is_some(), "{index:#x}");
+        }
+        assert_eq!(msr::name(0x203).as_deref(), Some("IA32_MTRR_PHYSMASK1"));
+        assert_eq!(msr::name(0x1234), None);
+    }
 
     #[test]
     fn uncached_ranges_are_what_variable_ranges_can_express() {

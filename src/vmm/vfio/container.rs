@@ -92,7 +92,8 @@ impl Container {
     }
 
     fn map(&self, address: PciAddress) -> Result<DmaMapping, VfioError> {
-        let needed = self.memory.size_bytes();
+        // What `lock` holds counts once more.
+        let needed = self.memory.size_bytes() + self.memory.locked_bytes();
         let limit = rlimit::raise_memlock(needed).unwrap_or(u64::MAX);
         self.inner.map(self.memory.ram()).map_err(|source: MapError| {
             if source.source.kind() == io::ErrorKind::OutOfMemory && limit < needed {

@@ -12,6 +12,7 @@ mod quirks;
 #[cfg(test)]
 mod testing;
 
+use std::ops::Range;
 use std::sync::Arc;
 
 use serde::Serialize;
@@ -27,6 +28,18 @@ pub use error::{Member, VfioError};
 pub struct VfioConfig {
     /// Its address on the host.
     pub address: PciAddress,
+}
+
+/// Where guest RAM must not lie because of `functions`: what their IOMMU reserves, and what firmware lets them use behind the
+/// kernel's back (the stolen memory of a graphics device, for example), which would be the guest's memory there.
+#[must_use]
+pub fn unreachable(functions: impl Iterator<Item = PciAddress>) -> Vec<Range<u64>> {
+    let host = preflight::Host::live();
+    // What is wrong with a function is told when it is opened.
+    functions
+        .filter_map(|address| host.candidate(address).ok())
+        .flat_map(|one| host.reserved(one.group))
+        .collect()
 }
 
 /// Opens the host function of `config`, resets it, gives it access to the machine's RAM and makes it a function of the

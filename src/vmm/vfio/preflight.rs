@@ -2,6 +2,7 @@
 //! and to explain a refusal afterwards. Linux: Documentation/ABI/testing/sysfs-kernel-iommu_groups.
 
 use std::fs;
+use std::ops::Range;
 use std::path::{Path, PathBuf};
 
 use crate::spec::pci::PciAddress;
@@ -91,6 +92,20 @@ impl Host {
             .filter_map(|line| match line.split_whitespace().collect::<Vec<_>>()[..] {
                 [start, end, "direct"] => Some(format!("{start}-{end}")),
                 _ => None,
+            })
+            .collect()
+    }
+
+    /// All reserved regions of `group`, whatever for.
+    pub(super) fn reserved(&self, group: u32) -> Vec<Range<u64>> {
+        let path = self.root.join(format!("sys/kernel/iommu_groups/{group}/reserved_regions"));
+        let text = fs::read_to_string(path).unwrap_or_default();
+        let number = |text: &str| u64::from_str_radix(text.strip_prefix("0x")?, 16).ok();
+        text.lines()
+            .filter_map(|line| {
+                let mut words = line.split_whitespace();
+                let (start, last) = (number(words.next()?)?, number(words.next()?)?);
+                Some(start..last.saturating_add(1))
             })
             .collect()
     }
@@ -190,6 +205,9 @@ mod tests {
                     direct-relaxable\n0x00000000fee00000 0x00000000feefffff msi\n";
         fs::write(group.join("reserved_regions"), text).unwrap();
         assert_eq!(host.direct_regions(5), ["0x00000000bdf83000-0x00000000bdf95fff"]);
+        let all = [0xBDF8_3000..0xBDF9_6000, 0xC_0000..0xD_0000, 0xFEE0_0000..0xFEF0_0000];
+        assert_eq!(host.reserved(5), all);
+        assert!(host.reserved(6).is_empty());
     }
 
     #[test]

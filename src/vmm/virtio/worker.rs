@@ -17,6 +17,7 @@ use nix::sys::epoll::{Epoll, EpollCreateFlags, EpollEvent, EpollFlags, EpollTime
 use vmm_sys_util::eventfd::{EFD_CLOEXEC, EFD_NONBLOCK, EventFd};
 
 use crate::sys::event::borrow;
+use crate::sys::schedule;
 use crate::vmm::rate_limit::RateLimit;
 use crate::vmm::virtio::QueueGroup;
 use crate::vmm::virtio::interrupt::VirtioInterrupt;
@@ -68,6 +69,10 @@ impl Worker {
             // The receiver is gone only when the whole function is.
             let _ = sender.send(serving.run());
         })?;
+        // The guest's driver starts a device from a vCPU's thread, which may be pinned; workers are not.
+        if let Err(error) = schedule::follow_first_thread(&thread) {
+            tracing::warn!(%error, "a virtio worker runs where the vCPU does that started it");
+        }
         Ok(Self { stop, wake, ended, thread: Some(thread) })
     }
 

@@ -43,6 +43,7 @@ mod interrupts;
 mod kvm;
 mod matrix;
 mod process;
+mod processors;
 mod road;
 mod setup;
 mod vfio;

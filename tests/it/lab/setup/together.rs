@@ -1,6 +1,6 @@
 //! Eight at once: each does what it says, or says that it waited in vain and did nothing.
 //!
-//! Five rounds; with `THRUWAY_TEST_SOAK=1` (`tests/run --soak`) a hundred, on four hosts one after the other.
+//! Five rounds; with `THRUWAY_TEST_SOAK=1` (`tests/run --soak`) a hundred, on ten hosts one after the other.
 
 use super::Boot;
 use crate::lab::Lab;
@@ -44,7 +44,7 @@ echo "journal $(ls /run/thruway | wc -l) $(du -k /run/thruway | cut -f1)"
 #[test]
 fn eight_at_once_lose_nothing() {
     let Some(lab) = Lab::open() else { return };
-    let (hosts, rounds) = if std::env::var_os("THRUWAY_TEST_SOAK").is_some() { (4, 25) } else { (1, 5) };
+    let (hosts, rounds) = if std::env::var_os("THRUWAY_TEST_SOAK").is_some() { (10, 10) } else { (1, 5) };
 
     for _ in 0..hosts {
         let boot = Boot::with(lab, "vtd-igb", &[], &format!("ROUNDS={rounds}\n{ROUND}"));

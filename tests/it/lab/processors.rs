@@ -1,0 +1,229 @@
+//! vCPUs, memory and NUMA nodes under a Linux guest: what it finds is what the profile says, and on the host they are where
+//! the profile puts them. And what a host that does not have it says.
+
+use thruway::rehearse::Options;
+
+use super::{Lab, Run};
+
+/// In the guest: what Linux makes of tables and CPUID, and then until the host lets it go.
+const GUEST: &str = r#"
+export LD_LIBRARY_PATH=/lib/x86_64-linux-gnu
+echo "begin"
+/usr/bin/lscpu
+grep -E '^(processor|physical id|siblings|core id|cpu cores|apicid)' /proc/cpuinfo | tr -d '\t' | tr '\n' ';'
+echo
+for node in /sys/devices/system/node/node[0-9]*; do
+    total=$(sed -n 's/.*MemTotal: *\([0-9]*\) kB/\1/p' $node/meminfo)
+    echo "node ${node##*/node} cpus $(cat $node/cpulist) distance $(cat $node/distance) mib $((total / 1024))"
+done
+grep -o -w -E 'sse4_2|avx|aes|x2apic|hypervisor|lm' /proc/cpuinfo | sort -u | tr '\n' ' '
+echo
+dd if=/dev/zero of=/tmp/fill bs=1M count=64 2>/dev/null
+echo "ready"
+head -n 1 </dev/ttyS0 >/dev/null
+"#;
+
+/// In the emulated host, which has two nodes, and a processor in each.
+const HOST: &str = r#"
+# The guest's archive, with lscpu and its libraries behind it.
+libraries=$(ldd /usr/bin/lscpu | grep -o '/[^ ]*')
+mkdir -p /tmp/more/usr/bin && cp /usr/bin/lscpu /tmp/more/usr/bin/
+for library in $libraries; do
+    mkdir -p /tmp/more/${library%/*} && cp -L $library /tmp/more/$library
+done
+{ cat "$LAB_IN/guest.initrd"; head -c $((-$(stat -c %s "$LAB_IN/guest.initrd") & 3)) /dev/zero; } >/tmp/initrd
+(cd /tmp/more && find . | busybox cpio -o -H newc 2>/dev/null) >>/tmp/initrd
+
+profile() {
+    cat >/tmp/$1.yaml <<END
+schema: 1
+name: $1
+machine:
+  boot: {kernel: $LAB_KERNEL_VMLINUX, initrd: /tmp/initrd, cmdline: "console=ttyS0 quiet panic=-1"}
+$2
+END
+}
+
+# start NAME: runs the profile until its guest is ready, and says how its threads are placed.
+start() {
+    rm -f /tmp/gate; mkfifo /tmp/gate; exec 9<>/tmp/gate
+    thruway run /tmp/$1.yaml --stats "$LAB_OUT/$1.json" <&9 >"$LAB_OUT/$1" 2>"$LAB_OUT/$1.errors" &
+    machine=$!
+    for i in $(seq 600); do
+        grep -q '^ready' "$LAB_OUT/$1" && break
+        kill -0 $machine 2>/dev/null || break
+        sleep 0.2
+    done
+    for task in /proc/$machine/task/*; do
+        case $(cat $task/comm) in
+        vcpu-*) echo "$1 $(cat $task/comm) on $(sed -n 's/Cpus_allowed_list:\t//p' $task/status)" ;;
+        esac
+    done
+    grep guest-ram /proc/$machine/numa_maps | sed "s/^[^ ]* /$1 ram /"
+}
+let_go() {
+    echo >&9
+    wait $machine
+    echo "$1 status $?"
+}
+
+profile one "  cpus: 1
+  memory: 256MiB"
+start one
+kill -USR1 $machine
+let_go one
+
+echo 80 >/sys/devices/system/node/node0/hugepages/hugepages-2048kB/nr_hugepages
+echo 80 >/sys/devices/system/node/node1/hugepages/hugepages-2048kB/nr_hugepages
+profile two "  cpus: {cores: 2, pin: [1, 0], model: x86-64-v1}
+  memory: {size: 256MiB, hugepages: 2MiB}
+  numa:
+  - {cpus: 0, memory: 128MiB, host_node: 0, distances: [10, 25]}
+  - {cpus: 1, memory: 128MiB, host_node: 1, distances: [25, 10]}"
+start two
+grep -H '' /sys/devices/system/node/node*/hugepages/hugepages-2048kB/free_hugepages | sed 's/.*\(node[01]\).*:/two free \1 /'
+let_go two
+
+# Huge pages: too few on a node, too few in all.
+profile far "  cpus: 2
+  memory: {size: 256MiB, hugepages: 2MiB}
+  numa:
+  - {cpus: 0, memory: 32MiB, host_node: 0}
+  - {cpus: 1, memory: 224MiB, host_node: 1}"
+thruway run /tmp/far.yaml </dev/null 2>"$LAB_OUT/far"; echo "far status $?"
+profile many "  memory: {size: 512MiB, hugepages: 2MiB}"
+thruway run /tmp/many.yaml </dev/null 2>"$LAB_OUT/many"; echo "many status $?"
+# More memory than there is, wanted at once.
+profile large "  memory: {size: 8GiB, prefault: true}"
+thruway run /tmp/large.yaml </dev/null 2>"$LAB_OUT/large"; echo "large status $?"
+echo 0 >/proc/sys/vm/nr_hugepages
+
+profile four "  cpus: {sockets: 2, threads: 2}
+  memory: {size: 256MiB, prefault: true}
+  numa:
+  - {cpus: 0-1, memory: 192MiB}
+  - {cpus: 2-3, memory: 64MiB}"
+start four
+let_go four
+
+echo 0 >/sys/devices/system/cpu/cpu1/online
+profile offline "  cpus: {count: 1, pin: [1]}
+  memory: 64MiB"
+thruway run /tmp/offline.yaml </dev/null 2>"$LAB_OUT/offline"; echo "offline status $?"
+"#;
+
+fn run() -> Option<Run> {
+    let lab = Lab::open()?;
+    let qemu_arguments = [
+        "-object",
+        "memory-backend-ram,id=memory0,size=1024M",
+        "-object",
+        "memory-backend-ram,id=memory1,size=1024M",
+        "-numa",
+        "node,nodeid=0,cpus=0,memdev=memory0",
+        "-numa",
+        "node,nodeid=1,cpus=1,memdev=memory1",
+    ]
+    .map(str::to_owned)
+    .to_vec();
+    let files = vec![("guest.initrd".to_owned(), lab.guest_initrd(GUEST))];
+    let run = lab.run_with("no-iommu", Options { files, qemu_arguments, ..Options::default() }, HOST);
+    run.succeeded();
+    Some(run)
+}
+
+/// The value of an `lscpu` line.
+fn lscpu<'a>(guest: &'a str, key: &str) -> &'a str {
+    let value = guest.lines().find_map(|line| line.trim().strip_prefix(key)?.strip_prefix(':'));
+    value.unwrap_or_else(|| panic!("no {key} in\n{guest}")).trim()
+}
+
+/// What /proc/cpuinfo says of `key`, processor by processor.
+fn cpuinfo<'a>(guest: &'a str, key: &str) -> Vec<&'a str> {
+    let line = guest.lines().find(|line| line.starts_with("processor:")).unwrap_or_else(|| panic!("{guest}"));
+    let values = line.split(';').filter_map(|field| field.trim().split_once(':'));
+    values.filter(|(name, _)| *name == key).map(|(_, value)| value.trim()).collect()
+}
+
+/// Cpus, distances and MiB of each node.
+fn nodes(guest: &str) -> Vec<(&str, &str, u64)> {
+    guest
+        .lines()
+        .filter_map(|line| line.trim().strip_prefix("node ")?.split_once(" cpus "))
+        .map(|(_, rest)| {
+            let (cpus, rest) = rest.split_once(" distance ").unwrap();
+            let (distances, mib) = rest.split_once(" mib ").unwrap();
+            (cpus, distances.trim(), mib.trim().parse().unwrap())
+        })
+        .collect()
+}
+
+#[test]
+fn linux_finds_the_processors_and_nodes_of_the_profile() {
+    let Some(run) = run() else { return };
+    let host = run.stdout();
+    let guest = |name: &str| run.file(name).replace('\r', "");
+    for name in ["one", "two", "four"] {
+        assert!(
+            host.contains(&format!("{name} status 0")),
+            "{host}\n{}\n{}",
+            guest(name),
+            run.file(&format!("{name}.errors"))
+        );
+    }
+
+    let one = guest("one");
+    assert_eq!((lscpu(&one, "CPU(s)"), lscpu(&one, "Thread(s) per core")), ("1", "1"));
+    assert_eq!(nodes(&one).len(), 1, "{one}");
+    let stats = run.json("one.json");
+    let vcpu = &stats["data"]["vcpus"][0];
+    assert!(vcpu["exits"]["port_write"].as_u64().unwrap() > 100, "{vcpu:#}");
+    assert!(vcpu["kvm"]["exits"].as_u64().unwrap() > 100, "{vcpu:#}");
+    assert!(stats["data"]["kvm"].is_object(), "{stats:#}");
+
+    // Two cores on two nodes of the host, crosswise, in huge pages of both.
+    let two = guest("two");
+    assert_eq!(
+        (lscpu(&two, "CPU(s)"), lscpu(&two, "Core(s) per socket"), lscpu(&two, "Socket(s)")),
+        ("2", "2", "1")
+    );
+    assert_eq!(cpuinfo(&two, "apicid"), ["0", "1"]);
+    let [first, second] = nodes(&two)[..] else { panic!("{two}") };
+    assert_eq!((first.0, first.1, second.0, second.1), ("0", "10 25", "1", "25 10"), "{two}");
+    assert!((64..=128).contains(&first.2) && (100..=128).contains(&second.2), "{two}");
+    assert!(host.contains("two vcpu-0 on 1\n") && host.contains("two vcpu-1 on 0\n"), "{host}");
+    assert!(host.contains("two free node0 16\n") && host.contains("two free node1 16\n"), "{host}");
+    let maps: Vec<&str> = host.lines().filter(|line| line.starts_with("two ram ")).collect();
+    let bound =
+        |node: &str| maps.iter().any(|map| map.contains(&format!("bind:{node}")) && map.contains("huge"));
+    assert!(bound("0") && bound("1"), "{maps:#?}");
+    assert!(!two.contains("sse4_2") && two.contains("hypervisor") && two.contains(" lm "), "{two}");
+
+    // Two sockets of one core of two threads, a node each.
+    let four = guest("four");
+    assert_eq!((lscpu(&four, "CPU(s)"), lscpu(&four, "Thread(s) per core")), ("4", "2"), "{four}");
+    assert_eq!((lscpu(&four, "Core(s) per socket"), lscpu(&four, "Socket(s)")), ("1", "2"), "{four}");
+    assert_eq!(cpuinfo(&four, "physical id"), ["0", "0", "1", "1"], "{four}");
+    assert_eq!(cpuinfo(&four, "siblings"), ["2"; 4], "{four}");
+    assert_eq!(cpuinfo(&four, "cpu cores"), ["1"; 4], "{four}");
+    assert_eq!(
+        (lscpu(&four, "NUMA node0 CPU(s)"), lscpu(&four, "NUMA node1 CPU(s)")),
+        ("0,1", "2,3"),
+        "{four}"
+    );
+    let [first, second] = nodes(&four)[..] else { panic!("{four}") };
+    assert_eq!((first.1, second.1), ("10 20", "20 10"), "{four}");
+    assert!(first.2 > second.2 && second.2 > 32, "{four}");
+
+    // What the host does not have.
+    for (name, text) in [
+        ("far", "guest RAM needs 112 huge pages of 2MiB on node 1 of the host, and 80 are free there"),
+        ("many", "guest RAM needs 256 huge pages of 2MiB, and 160 are free (node 0: 80, node 1: 80)"),
+        ("large", "guest RAM of 8GiB does not fit: this host, or the control group of this process, has "),
+        ("offline", "vCPU 0 cannot be pinned to 1, because the host's CPUs that are online are 0"),
+    ] {
+        assert!(host.contains(&format!("{name} status 3\n")), "{host}");
+        let said = run.file(name);
+        assert!(said.contains(text), "{said}");
+    }
+}

@@ -389,12 +389,13 @@ impl Processor {
     fn step(&mut self, board: &Board) -> io::Result<()> {
         if let Some(chips) = &self.chips {
             self.halted &= !offer_interrupt(&mut self.vcpu, chips)?;
-            if self.halted {
+            if self.halted && !chips.is_asking() {
                 // Ended by whoever asks for an interrupt, and by the end of the probe.
                 thread::park_timeout(PATIENCE);
                 return Ok(());
             }
         }
+        self.halted = false;
         match self.vcpu.run()? {
             Exit::PortWrite { port, .. } if port == u16::from(guest::HANDLED) => {
                 let now = Instant::now();
@@ -404,10 +405,11 @@ impl Processor {
                 board.tell(|told| told.ready = true);
             }
             Exit::PortWrite { port, data, .. } if self.chips.is_some() => {
-                drop(self.pio.write(port.into(), data));
+                // PIC and I/O APIC ask for nothing.
+                let _ = self.pio.write(port.into(), data);
             }
             Exit::MmioWrite { address, data } if self.chips.is_some() => {
-                drop(self.mmio.write(address, data));
+                let _ = self.mmio.write(address, data);
             }
             Exit::EndOfInterrupt { vector } => {
                 if let Some(chips) = &self.chips {

@@ -307,6 +307,13 @@ impl Vcpu {
         self.fd.get_kvm_run().if_flag != 0
     }
 
+    /// Forgets both, because registers were set since: [`Self::takes_interrupt`] is false until the next [`Self::run`].
+    pub fn forget_interruptibility(&mut self) {
+        let run = self.fd.get_kvm_run();
+        run.ready_for_interrupt_injection = 0;
+        run.if_flag = 0;
+    }
+
     /// Lets [`Self::run`] return as soon as the guest takes an interrupt, or no longer.
     pub fn request_interrupt_window(&mut self, request: bool) {
         self.fd.get_kvm_run().request_interrupt_window = request.into();

@@ -115,7 +115,7 @@ pub enum InterruptMode {
     /// Local APICs in the kernel; I/O APIC, PIC and timer in user space.
     Split,
     /// The PIC and the timer alone, in user space: no APIC, one CPU, no message signalled interrupts. For guests that take no
-    /// other; Linux wants `noapic nolapic` on its command line.
+    /// other; Linux finds out by itself.
     Userspace,
 }
 

@@ -8,14 +8,15 @@ use std::sync::Arc;
 use std::thread::JoinHandle;
 use std::time::Instant;
 
+use crate::spec::pci::header;
 use crate::sys::signal::{self, QuestionSignal, TerminationSignals};
 use crate::vmm::Lifecycle;
 use crate::vmm::acpi::srat::Node;
 use crate::vmm::acpi::{AcpiError, Platform, Tables, dsdt};
 use crate::vmm::boot::{BootError, Entry, Payload};
-use crate::vmm::bus::{Bus, BusDevice, RangeError};
+use crate::vmm::bus::{AccessSize, Bus, BusDevice, RangeError};
 use crate::vmm::chipset::{i8042, power, pvpanic, rtc, serial};
-use crate::vmm::config::{ConfigError, DeviceConfig, MachineConfig, OnReboot};
+use crate::vmm::config::{ConfigError, DeviceConfig, InterruptMode, MachineConfig, OnReboot};
 use crate::vmm::console::{Console, Output};
 use crate::vmm::events::{Control, Order};
 use crate::vmm::interrupt::irqchip::{ChipState, IOAPIC_INPUTS};
@@ -219,6 +220,7 @@ impl Machine {
 
         // BARs, then the tables that describe the result.
         shared.root.place_bars()?;
+        set_interrupt_lines(&shared.root, config.interrupts);
         let tables = Tables::build(&Platform {
             apic_ids: (0..topology.count()).map(|index| topology.apic_id(index)).collect(),
             nodes: nodes(config, &memory),
@@ -311,6 +313,7 @@ impl Machine {
         control.order(Order::Park).map_err(ResetError::new("stop the vCPUs"))?;
         // Functions first: from here on nothing does DMA.
         self.shared.root.reset();
+        set_interrupt_lines(&self.shared.root, self.vm.irqchip().mode());
         self.chipset.reset();
         if let Some(power_on) = &self.power_on {
             self.vm
@@ -486,6 +489,22 @@ fn add_functions(
         next += 1;
     }
     Ok(numbers)
+}
+
+/// Tells each function's driver which input of the PIC is its pin's, as firmware does (PCI 3.0, 6.2.4): an operating system
+/// that asks no ACPI takes it from there. Where there is an I/O APIC, such a system could not use it.
+fn set_interrupt_lines(root: &PciRoot, interrupts: InterruptMode) {
+    if interrupts != InterruptMode::Userspace {
+        return;
+    }
+    for (slot, function) in root.functions() {
+        let [pin, ..] = function.config_read(header::INTERRUPT_PIN, AccessSize::Byte).to_le_bytes();
+        if let Some(pin) = pin.checked_sub(1) {
+            let gsi = dsdt::intx_gsi(interrupts, slot.device(), pin);
+            // No effect is asked for: the register moves nothing.
+            let _ = function.config_write(header::INTERRUPT_LINE, AccessSize::Byte, gsi);
+        }
+    }
 }
 
 /// Bytes of PCI's address port.

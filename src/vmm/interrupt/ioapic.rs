@@ -3,8 +3,10 @@
 //! [`Ioapic`] takes levels of its 24 inputs, register accesses and the ends of interrupts; what it sends goes to a
 //! [`Deliver`] that its neighbour (the chips in user space) hands in.
 //!
-//! Intel 82093AA data sheet (290566-001). Deviations are KVM's, which guests know: an entry that is made edge-triggered
-//! loses its remote IRR (Linux ends an interrupt in that way), and nothing is ever "send pending".
+//! Intel 82093AA data sheet (290566-001) with the EOI register of ICH9 (data sheet 316972-004, 13.5): where the local APICs
+//! are KVM's and this chip is not, KVM offers guests to keep ends of interrupts from the chip, who then write them to
+//! that register (Linux: arch/x86/kvm/lapic.c, `kvm_apic_set_version`). Deviations are KVM's, which guests know: an
+//! entry that is made edge-triggered loses its remote IRR, and nothing is ever "send pending".
 
 use crate::vmm::interrupt::MsiMessage;
 
@@ -16,6 +18,8 @@ pub const LENGTH: u64 = 0x100;
 /// Registers of the window (3.1).
 const SELECT: u64 = 0x00;
 const WINDOW: u64 = 0x10;
+/// A write of a vector ends its interrupts (ICH9, 13.5.4): the owner of the chip sees to it, as for any other end.
+pub const END: u64 = 0x40;
 
 /// Registers behind the window (3.2).
 mod index {
@@ -26,8 +30,8 @@ mod index {
     pub(super) const TABLE: u8 = 0x10;
 }
 
-/// Version 11h, last entry in bits 23:16 (3.2.2).
-const VERSION: u32 = 0x11 | (INPUTS as u32 - 1) << 16;
+/// Version 20h, that of chips with an EOI register, and the last entry in bits 23:16 (3.2.2; ICH9, 13.5.6).
+const VERSION: u32 = 0x20 | (INPUTS as u32 - 1) << 16;
 /// Bits 27:24 of the ID register (3.2.1).
 const ID_MASK: u32 = 0xF << 24;
 

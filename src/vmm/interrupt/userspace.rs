@@ -215,7 +215,7 @@ impl Chips {
         })
     }
 
-    /// A local APIC tells of the end of `vector`.
+    /// A local APIC, or the guest itself, tells of the end of `vector`.
     pub fn end_of_interrupt(&self, vector: u8) {
         self.with(|state| {
             let inputs = state.messages.as_ref().map(|messages| messages.ioapic.inputs_of(vector));
@@ -352,6 +352,10 @@ impl Chips {
 
     /// Writes the I/O APIC register at `offset` of its window.
     pub(super) fn write_ioapic(&self, offset: u64, value: u32) {
+        if offset == ioapic::END {
+            let [vector, ..] = value.to_le_bytes();
+            return self.end_of_interrupt(vector);
+        }
         self.with(|state| {
             let Some(Messages { ioapic, local_apics }) = &mut state.messages else { return };
             let Some(input) = ioapic.write(offset, value) else { return };

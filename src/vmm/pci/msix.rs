@@ -419,6 +419,27 @@ mod tests {
     }
 
     #[test]
+    fn messages_of_vectors_that_open_together_are_staged_before_the_first_opens() {
+        let (table, sink) = table(3);
+        table.set_user(Box::new(User::default()));
+        table.set_control(ENABLE | msix::control::FUNCTION_MASK);
+        let messages = [0, 2].map(|vector| {
+            mask(&table, vector, false);
+            program(&table, vector, 0x40)
+        });
+        sink.take();
+        table.set_control(ENABLE);
+        let [first, second] = messages;
+        assert_eq!(
+            sink.take(),
+            [Call::Stage(0, first), Call::Stage(1, second), Call::Unmask(0, first), Call::Unmask(1, second)]
+        );
+        mask(&table, 2, true);
+        mask(&table, 2, false);
+        assert_eq!(sink.take(), [Call::Mask(1), Call::Unmask(1, second)], "one alone needs no stage");
+    }
+
+    #[test]
     fn every_offset_and_size_is_answered() {
         let (table, _) = table(2048);
         let sizes = [AccessSize::Byte, AccessSize::Word, AccessSize::Dword, AccessSize::Qword];

@@ -228,8 +228,7 @@ impl MachineCpu {
                     wait = self.run(shared);
                     if wait == Wait::ForInterrupt {
                         let enabled = self.vcpu.interrupts_enabled();
-                        let asks = || shared.irqchip.chips().is_some_and(|chips| chips.is_asking());
-                        shared.control.halt(&obeyed, || enabled && asks());
+                        shared.control.halt(&obeyed, || enabled && is_asked(shared));
                         wait = Wait::ForRun;
                     }
                 }
@@ -252,6 +251,7 @@ impl MachineCpu {
 
     fn reset(&mut self, entry: Entry) -> io::Result<()> {
         self.halted = false;
+        self.vcpu.forget_interruptibility();
         let power_on =
             self.power_on.as_ref().ok_or_else(|| io::Error::other("its power-on state was not kept"))?;
         power_on.restore(self.vcpu.fd())?;
@@ -271,9 +271,10 @@ impl MachineCpu {
                     }
                 }
             }
-            if self.halted {
+            if self.halted && !self.is_awake(shared) {
                 return Wait::ForInterrupt;
             }
+            self.halted = false;
             let exit = match self.vcpu.run() {
                 Ok(exit) => exit,
                 Err(error) => return self.fault(shared, &format!("cannot run the guest: {error}")),
@@ -339,6 +340,11 @@ impl MachineCpu {
         }
     }
 
+    /// Whether the guest leaves HLT: it does for every interrupt that it takes.
+    fn is_awake(&mut self, shared: &Shared) -> bool {
+        self.vcpu.interrupts_enabled() && is_asked(shared)
+    }
+
     fn fault(&self, shared: &Shared, what: &str) -> Wait {
         let registers = regs::dump(self.vcpu.fd());
         shared.control.request(Request::Fault(format!("vCPU {}: {what}; {registers}", self.id)));
@@ -358,6 +364,11 @@ pub fn offer_interrupt(vcpu: &mut Vcpu, chips: &Chips) -> io::Result<bool> {
     }
     vcpu.request_interrupt_window(chips.is_asking());
     Ok(given)
+}
+
+/// Whether the PIC in user space asks for the first vCPU.
+fn is_asked(shared: &Shared) -> bool {
+    shared.irqchip.chips().is_some_and(|chips| chips.is_asking())
 }
 
 /// Does what an access asked for; a [`Wait`] if the vCPU shall stop for it.

@@ -125,6 +125,11 @@ impl VfioFunction {
         if config.has_intx() && !interrupts.offer_intx() {
             config.drop_intx();
         }
+        let sends = [Interrupt::Msi, Interrupt::MsiX].iter().any(|kind| host.interrupt_info(*kind).count > 0);
+        if sends && !messages && !config.has_intx() {
+            let reason = "interrupts by messages alone, and a machine without an APIC (`interrupts: userspace`) takes none";
+            return Err(VfioError::Unsuitable { address, reason });
+        }
         Ok(Arc::new(Self { label, bars, msi, msix, interrupts, host, config: Mutex::new(config) }))
     }
 

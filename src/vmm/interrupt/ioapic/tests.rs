@@ -62,7 +62,7 @@ impl Bench {
 #[test]
 fn registers_hold_what_the_data_sheet_lets_them_hold() {
     let mut bench = Bench::default();
-    assert_eq!(bench.read(1), 0x0017_0011, "24 entries");
+    assert_eq!(bench.read(1), 0x0017_0020, "24 entries");
     assert_eq!(bench.read(0x10), MASKED);
     assert_eq!(bench.write(0, u32::MAX), None);
     assert_eq!((bench.read(0), bench.read(2)), (0x0F00_0000, 0x0F00_0000));
@@ -71,7 +71,7 @@ fn registers_hold_what_the_data_sheet_lets_them_hold() {
     for index in [1, 3, 0x0F, 0x40, 0xFF] {
         assert_eq!(bench.write(index, u32::MAX), None);
     }
-    assert_eq!((bench.read(1), bench.read(0x40), bench.read(0xFF)), (0x0017_0011, 0, 0));
+    assert_eq!((bench.read(1), bench.read(0x40), bench.read(0xFF)), (0x0017_0020, 0, 0));
     assert_eq!((bench.chip.read(4), bench.chip.read(0x40)), (None, None));
 }
 

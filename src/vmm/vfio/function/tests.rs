@@ -3,8 +3,9 @@
 use super::*;
 use crate::spec::pci::msix;
 use crate::sys::vfio::InterruptInfo;
+use crate::vmm::Unsupported;
 use crate::vmm::bus::Bus;
-use crate::vmm::interrupt::{InterruptLine, MsiMessage};
+use crate::vmm::interrupt::{InterruptLine, MsiMessage, MsiRoute, MsiSink};
 use crate::vmm::pci::Backing;
 use crate::vmm::pci::root::Slot;
 use crate::vmm::pci::root::testing::{FakeMapper, root_on};
@@ -77,6 +78,33 @@ const INTX_OFF: [&str; 4] = ["mask", "unmask event off", "disconnect 16", "Intx 
 
 fn sequence(parts: &[&[&str]]) -> Vec<String> {
     parts.concat().into_iter().map(str::to_owned).collect()
+}
+
+/// A machine without a local APIC.
+struct NoMessages;
+
+impl MsiSink for NoMessages {
+    fn signal(&self, _: MsiMessage) -> std::io::Result<()> {
+        Err(std::io::ErrorKind::Unsupported.into())
+    }
+    fn route(&self) -> Result<Box<dyn MsiRoute>, Unsupported> {
+        Err(Unsupported)
+    }
+}
+
+#[test]
+fn without_messages_a_function_interrupts_by_its_pin_or_is_refused() {
+    let open = |image: &Image, bars| {
+        let host = Arc::new(FakeHost::new(image, bars));
+        let context =
+            FunctionContext { msi: Arc::new(NoMessages), ..context(&host, &RecordingSink::default()) };
+        VfioFunction::new("01:00.0".parse().unwrap(), host, context)
+    };
+    let with_pin = open(&nvme(), &NVME_BARS).unwrap();
+    assert!(with_pin.msix.is_none() && with_pin.msi.is_none());
+    assert_eq!(with_pin.config_read(header::INTERRUPT_PIN, AccessSize::Byte), 1);
+    let refusal = open(&igb_vf(), &IGB_VF_BARS).err().unwrap().to_string();
+    assert!(refusal.contains("01:00.0 interrupts by messages alone"), "{refusal}");
 }
 
 #[test]

@@ -338,7 +338,7 @@ mod tests {
         ] {
             let mut machine = MachineConfig { interrupts, ..machine(vec![]) };
             assert_eq!(settings(&machine), [""; 0]);
-            machine.cpus = NonZeroU8::new(2).unwrap();
+            machine.cpus = CpuConfig::from_value(2);
             assert_eq!(settings(&machine), wrong);
         }
     }

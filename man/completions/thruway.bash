@@ -19,6 +19,9 @@ _thruway() {
             thruway,apply)
                 cmd="thruway__subcmd__apply"
                 ;;
+            thruway,bench)
+                cmd="thruway__subcmd__bench"
+                ;;
             thruway,bind)
                 cmd="thruway__subcmd__bind"
                 ;;
@@ -79,6 +82,9 @@ _thruway() {
             thruway,vf)
                 cmd="thruway__subcmd__vf"
                 ;;
+            thruway__subcmd__bench,interrupts)
+                cmd="thruway__subcmd__bench__subcmd__interrupts"
+                ;;
             thruway__subcmd__generate,completions)
                 cmd="thruway__subcmd__generate__subcmd__completions"
                 ;;
@@ -110,7 +116,7 @@ _thruway() {
 
     case "${cmd}" in
         thruway)
-            opts="-v -q -h -V --color --verbose --quiet --help --version probe doctor groups topology report capture bind unbind vf plan apply confirm boot undo status verify run export rehearse profile generate"
+            opts="-v -q -h -V --color --verbose --quiet --help --version probe doctor groups topology report capture bind unbind vf plan apply confirm boot undo status verify run export bench rehearse profile generate"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 1 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -139,6 +145,50 @@ _thruway() {
                     return 0
                     ;;
                 --confirm-within)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --format)
+                    COMPREPLY=($(compgen -W "table json yaml" -- "${cur}"))
+                    return 0
+                    ;;
+                --color)
+                    COMPREPLY=($(compgen -W "auto always never" -- "${cur}"))
+                    return 0
+                    ;;
+                *)
+                    COMPREPLY=()
+                    ;;
+            esac
+            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            return 0
+            ;;
+        thruway__subcmd__bench)
+            opts="-v -q -h -V --color --verbose --quiet --help --version interrupts"
+            if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
+                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+                return 0
+            fi
+            case "${prev}" in
+                --color)
+                    COMPREPLY=($(compgen -W "auto always never" -- "${cur}"))
+                    return 0
+                    ;;
+                *)
+                    COMPREPLY=()
+                    ;;
+            esac
+            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            return 0
+            ;;
+        thruway__subcmd__bench__subcmd__interrupts)
+            opts="-v -q -h -V --samples --format --color --verbose --quiet --help --version"
+            if [[ ${cur} == -* || ${COMP_CWORD} -eq 3 ]] ; then
+                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+                return 0
+            fi
+            case "${prev}" in
+                --samples)
                     COMPREPLY=($(compgen -f "${cur}"))
                     return 0
                     ;;
@@ -628,7 +678,7 @@ _thruway() {
             return 0
             ;;
         thruway__subcmd__run)
-            opts="-v -q -h -V --kernel --initrd --cmdline --cpus --memory --disk --tap --vfio --dry-run --format --color --verbose --quiet --help --version"
+            opts="-v -q -h -V --kernel --initrd --cmdline --cpus --interrupts --memory --disk --tap --vfio --stats --dry-run --format --color --verbose --quiet --help --version"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -650,6 +700,10 @@ _thruway() {
                     COMPREPLY=($(compgen -f "${cur}"))
                     return 0
                     ;;
+                --interrupts)
+                    COMPREPLY=($(compgen -W "kernel split userspace" -- "${cur}"))
+                    return 0
+                    ;;
                 --memory)
                     COMPREPLY=($(compgen -f "${cur}"))
                     return 0
@@ -663,6 +717,10 @@ _thruway() {
                     return 0
                     ;;
                 --vfio)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --stats)
                     COMPREPLY=($(compgen -f "${cur}"))
                     return 0
                     ;;

@@ -49,6 +49,7 @@ complete -c thruway -n "__fish_thruway_needs_command" -f -a "status" -d 'Show wh
 complete -c thruway -n "__fish_thruway_needs_command" -f -a "verify" -d 'Say whether everything is still so; exit code 1 if it is not'
 complete -c thruway -n "__fish_thruway_needs_command" -f -a "run" -d 'Run a virtual machine from a profile, from flags, or from both'
 complete -c thruway -n "__fish_thruway_needs_command" -f -a "export" -d 'Write a profile\'s machine for QEMU, libvirt, Cloud Hypervisor or systemd'
+complete -c thruway -n "__fish_thruway_needs_command" -f -a "bench" -d 'Measure what virtualization costs on this host'
 complete -c thruway -n "__fish_thruway_needs_command" -f -a "rehearse" -d 'Take the road, or run one command, in an emulated host'
 complete -c thruway -n "__fish_thruway_needs_command" -f -a "profile" -d 'List, show and check profiles: the YAML that describes a host and its machine'
 complete -c thruway -n "__fish_thruway_needs_command" -f -a "generate" -d 'Generate man pages, shell completions and the profile\'s JSON schema'
@@ -277,11 +278,15 @@ complete -c thruway -n "__fish_thruway_using_subcommand verify" -s V -l version 
 complete -c thruway -n "__fish_thruway_using_subcommand run" -l kernel -d 'Linux bzImage, or ELF file with a PVH entry point' -r -F
 complete -c thruway -n "__fish_thruway_using_subcommand run" -l initrd -d 'Initial RAM disk' -r -F
 complete -c thruway -n "__fish_thruway_using_subcommand run" -l cmdline -d 'Kernel command line [default without a profile: console=ttyS0]' -r
-complete -c thruway -n "__fish_thruway_using_subcommand run" -l cpus -d 'Virtual CPUs, 1 to 8 [default without a profile: 1]' -r
+complete -c thruway -n "__fish_thruway_using_subcommand run" -l cpus -d 'Virtual CPUs, 1 to 64 [default without a profile: 1]' -r
+complete -c thruway -n "__fish_thruway_using_subcommand run" -l interrupts -d 'Where the interrupt controllers are; userspace takes one CPU [default without a profile: kernel]' -r -f -a "kernel\t'All in the kernel: the fastest'
+split\t'Local APICs in the kernel; I/O APIC, PIC and timer in user space'
+userspace\t'The PIC and the timer alone, in user space: no APIC, one CPU, no message signalled interrupts. For guests that take no other; Linux finds out by itself'"
 complete -c thruway -n "__fish_thruway_using_subcommand run" -l memory -d 'Guest memory: 512MiB, 4GiB [default without a profile: 512MiB]' -r
 complete -c thruway -n "__fish_thruway_using_subcommand run" -l disk -d 'Add a disk; the format is never guessed, and is raw' -r
 complete -c thruway -n "__fish_thruway_using_subcommand run" -l tap -d 'Add a network card on this tap interface' -r
 complete -c thruway -n "__fish_thruway_using_subcommand run" -l vfio -d 'Pass a host function through, named as for bind; it must be bound to vfio-pci' -r
+complete -c thruway -n "__fish_thruway_using_subcommand run" -l stats -d 'Write what the machine did (exits by reason and vCPU, KVM\'s counters) to this file as JSON: at its end, and whenever SIGUSR1 asks; without a file, that signal has it on standard error' -r -F
 complete -c thruway -n "__fish_thruway_using_subcommand run" -l format -d 'How to print the answer: a table for people; json or yaml, one document for programs' -r -f -a "table\t'For people; may change between versions'
 json\t'One JSON document, for programs'
 yaml\t'The same document as YAML'"
@@ -300,6 +305,25 @@ complete -c thruway -n "__fish_thruway_using_subcommand export" -s v -l verbose 
 complete -c thruway -n "__fish_thruway_using_subcommand export" -s q -l quiet -d 'Say nothing on stderr but errors'
 complete -c thruway -n "__fish_thruway_using_subcommand export" -s h -l help -d 'Print help (see more with \'--help\')'
 complete -c thruway -n "__fish_thruway_using_subcommand export" -s V -l version -d 'Print version'
+complete -c thruway -n "__fish_thruway_using_subcommand bench; and not __fish_seen_subcommand_from interrupts" -l color -d 'When to use colour: auto (on a terminal, unless NO_COLOR is set), always or never' -r -f -a "auto\t'On a terminal that can, unless NO_COLOR is set or TERM is dumb'
+always\t'Even into files and pipes'
+never\t'Not at all'"
+complete -c thruway -n "__fish_thruway_using_subcommand bench; and not __fish_seen_subcommand_from interrupts" -s v -l verbose -d 'Say more on stderr; twice for debugging, thrice for everything'
+complete -c thruway -n "__fish_thruway_using_subcommand bench; and not __fish_seen_subcommand_from interrupts" -s q -l quiet -d 'Say nothing on stderr but errors'
+complete -c thruway -n "__fish_thruway_using_subcommand bench; and not __fish_seen_subcommand_from interrupts" -s h -l help -d 'Print help'
+complete -c thruway -n "__fish_thruway_using_subcommand bench; and not __fish_seen_subcommand_from interrupts" -s V -l version -d 'Print version'
+complete -c thruway -n "__fish_thruway_using_subcommand bench; and not __fish_seen_subcommand_from interrupts" -f -a "interrupts" -d 'What it costs to leave a guest, and how long an interrupt takes to it'
+complete -c thruway -n "__fish_thruway_using_subcommand bench; and __fish_seen_subcommand_from interrupts" -l samples -d 'How often each is done' -r
+complete -c thruway -n "__fish_thruway_using_subcommand bench; and __fish_seen_subcommand_from interrupts" -l format -d 'How to print the answer: a table for people; json or yaml, one document for programs' -r -f -a "table\t'For people; may change between versions'
+json\t'One JSON document, for programs'
+yaml\t'The same document as YAML'"
+complete -c thruway -n "__fish_thruway_using_subcommand bench; and __fish_seen_subcommand_from interrupts" -l color -d 'When to use colour: auto (on a terminal, unless NO_COLOR is set), always or never' -r -f -a "auto\t'On a terminal that can, unless NO_COLOR is set or TERM is dumb'
+always\t'Even into files and pipes'
+never\t'Not at all'"
+complete -c thruway -n "__fish_thruway_using_subcommand bench; and __fish_seen_subcommand_from interrupts" -s v -l verbose -d 'Say more on stderr; twice for debugging, thrice for everything'
+complete -c thruway -n "__fish_thruway_using_subcommand bench; and __fish_seen_subcommand_from interrupts" -s q -l quiet -d 'Say nothing on stderr but errors'
+complete -c thruway -n "__fish_thruway_using_subcommand bench; and __fish_seen_subcommand_from interrupts" -s h -l help -d 'Print help (see more with \'--help\')'
+complete -c thruway -n "__fish_thruway_using_subcommand bench; and __fish_seen_subcommand_from interrupts" -s V -l version -d 'Print version'
 complete -c thruway -n "__fish_thruway_using_subcommand rehearse" -l hardware -d 'The host to emulate: a built-in name or a YAML file' -r
 complete -c thruway -n "__fish_thruway_using_subcommand rehearse" -l format -d 'How to print the answer: a table for people; json or yaml, one document for programs' -r -f -a "table\t'For people; may change between versions'
 json\t'One JSON document, for programs'

@@ -48,6 +48,11 @@ impl GuestMemory {
             for region in memory.regions() {
                 ram::merge(region.host_address, region.size_bytes).map_err(MemoryError::Ksm)?;
             }
+            if !host.merges_pages() {
+                tracing::warn!(
+                    "no pages are merged, because KSM is off; `echo 1 > /sys/kernel/mm/ksm/run` switches it on"
+                );
+            }
         }
         let bound = memory.bind(config, nodes, &host)?;
         // Pages are promised by the host, not by a node of it: a guest that touched one too many would end the process.

@@ -61,6 +61,11 @@ impl Host {
         fs::read_to_string(self.root.join(path)).ok()?.trim().parse().ok()
     }
 
+    /// Whether KSM is on (Linux: Documentation/admin-guide/mm/ksm.rst).
+    pub(super) fn merges_pages(&self) -> bool {
+        self.number(Path::new("sys/kernel/mm/ksm/run")) == Some(1)
+    }
+
     /// Free huge pages of `page_bytes`; none where the host has no pages of this size.
     pub(super) fn free_pages(&self, page_bytes: u64) -> Option<FreePages> {
         let pool = format!("hugepages-{}kB", page_bytes >> 10);
@@ -138,6 +143,15 @@ mod tests {
         assert_eq!(free.to_string(), "10 are free (node 0: 8, node 1: 4)");
         assert_eq!((free.on(1), free.on(2)), (Some(4), None));
         assert_eq!(host.free_pages(1 << 30), None);
+    }
+
+    #[test]
+    fn merging_is_on_where_the_kernel_says_so() {
+        let on = |text: &str| host(&[("sys/kernel/mm/ksm/run", text)]).1.merges_pages();
+        let (_root, silent) = host(&[]);
+        assert!(!silent.merges_pages() && !on("0\n") && !on("2\n"));
+        let (_root, running) = host(&[("sys/kernel/mm/ksm/run", "1\n")]);
+        assert!(running.merges_pages());
     }
 
     #[test]

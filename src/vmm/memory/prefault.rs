@@ -108,7 +108,10 @@ pub(super) fn prefault(
             }
             match take(ram, *chunk, page_bytes) {
                 Ok(()) => drop(done.fetch_add(chunk.bytes, Ordering::Relaxed)),
-                Err(error) if is_exhaustion(&error) => return stop(Halt::OutOfMemory),
+                Err(error) if is_exhaustion(&error) => {
+                    done.fetch_add(taken(ram, *chunk, page_bytes), Ordering::Relaxed);
+                    return stop(Halt::OutOfMemory);
+                }
                 Err(error) => return stop(Halt::Refused(error)),
             }
         }
@@ -137,6 +140,16 @@ pub(super) fn prefault(
         None => Ok(()),
         Some(why) => Err(Halted { done_bytes, why }),
     }
+}
+
+/// How much of a chunk could be taken, page by page, before one could not.
+fn taken(ram: &Ram, chunk: Chunk, page_bytes: u64) -> u64 {
+    let pages = (0..chunk.bytes / page_bytes).map(|page| Chunk {
+        guest_address: chunk.guest_address + page * page_bytes,
+        host_address: chunk.host_address + page * page_bytes,
+        bytes: page_bytes,
+    });
+    pages.take_while(|page| take(ram, *page, page_bytes).is_ok()).count() as u64 * page_bytes
 }
 
 /// `EFAULT` is what a fault that would end in SIGBUS becomes here (Linux: mm/madvise.c, faultin_page_range).

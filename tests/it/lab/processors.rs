@@ -1,6 +1,8 @@
 //! vCPUs, memory and NUMA nodes under a Linux guest: what it finds is what the profile says, and on the host they are where
 //! the profile puts them. And what a host that does not have it says.
 
+use std::time::Duration;
+
 use thruway::rehearse::Options;
 
 use super::{Lab, Run};
@@ -16,6 +18,7 @@ for node in /sys/devices/system/node/node[0-9]*; do
     total=$(sed -n 's/.*MemTotal: *\([0-9]*\) kB/\1/p' $node/meminfo)
     echo "node ${node##*/node} cpus $(cat $node/cpulist) distance $(cat $node/distance) mib $((total / 1024))"
 done
+echo "dies $(cat /sys/devices/system/cpu/cpu*/topology/die_id | tr '\n' ' ')"
 grep -o -w -E 'sse4_2|avx|aes|x2apic|hypervisor|lm' /proc/cpuinfo | sort -u | tr '\n' ' '
 echo
 dd if=/dev/zero of=/tmp/fill bs=1M count=64 2>/dev/null
@@ -96,6 +99,16 @@ thruway run /tmp/many.yaml </dev/null 2>"$LAB_OUT/many"; echo "many status $?"
 # More memory than there is, wanted at once.
 profile large "  memory: {size: 8GiB, prefault: true}"
 thruway run /tmp/large.yaml </dev/null 2>"$LAB_OUT/large"; echo "large status $?"
+# Control groups that let less through: of huge pages, and of memory.
+mount -t cgroup2 cgroup2 /sys/fs/cgroup 2>/dev/null
+echo '+hugetlb +memory' >/sys/fs/cgroup/cgroup.subtree_control
+mkdir /sys/fs/cgroup/lab
+echo 67108864 >/sys/fs/cgroup/lab/hugetlb.2MB.max
+profile gone "  memory: {size: 256MiB, hugepages: 2MiB, prefault: true}"
+sh -c 'echo $$ >/sys/fs/cgroup/lab/cgroup.procs; exec thruway run /tmp/gone.yaml' </dev/null 2>"$LAB_OUT/gone"; echo "gone status $?"
+echo 134217728 >/sys/fs/cgroup/lab/memory.max
+profile tight "  memory: {size: 256MiB, prefault: true}"
+sh -c 'echo $$ >/sys/fs/cgroup/lab/cgroup.procs; exec thruway run /tmp/tight.yaml' </dev/null 2>"$LAB_OUT/tight"; echo "tight status $?"
 echo 0 >/proc/sys/vm/nr_hugepages
 
 profile four "  cpus: {sockets: 2, threads: 2}
@@ -105,6 +118,11 @@ profile four "  cpus: {sockets: 2, threads: 2}
   - {cpus: 2-3, memory: 64MiB}"
 start four
 let_go four
+
+profile eight "  cpus: {dies: 2, cores: 2, threads: 2}
+  memory: {size: 256MiB, shared: false}"
+start eight
+let_go eight
 
 echo 0 >/sys/devices/system/cpu/cpu1/online
 profile offline "  cpus: {count: 1, pin: [1]}
@@ -127,7 +145,10 @@ fn run() -> Option<Run> {
     .map(str::to_owned)
     .to_vec();
     let files = vec![("guest.initrd".to_owned(), lab.guest_initrd(GUEST))];
-    let run = lab.run_with("no-iommu", Options { files, qemu_arguments, ..Options::default() }, HOST);
+    // Eight processors of a guest on two that are translated take their time.
+    let limit = Some(Duration::from_secs(600));
+    let options = Options { files, qemu_arguments, limit, ..Options::default() };
+    let run = lab.run_with("no-iommu", options, HOST);
     run.succeeded();
     Some(run)
 }
@@ -163,7 +184,7 @@ fn linux_finds_the_processors_and_nodes_of_the_profile() {
     let Some(run) = run() else { return };
     let host = run.stdout();
     let guest = |name: &str| run.file(name).replace('\r', "");
-    for name in ["one", "two", "four"] {
+    for name in ["one", "two", "four", "eight"] {
         assert!(
             host.contains(&format!("{name} status 0")),
             "{host}\n{}\n{}",
@@ -215,11 +236,20 @@ fn linux_finds_the_processors_and_nodes_of_the_profile() {
     assert_eq!((first.1, second.1), ("10 20", "20 10"), "{four}");
     assert!(first.2 > second.2 && second.2 > 32, "{four}");
 
+    // One socket of two dies of two cores of two threads.
+    let eight = guest("eight");
+    assert_eq!((lscpu(&eight, "CPU(s)"), lscpu(&eight, "Thread(s) per core")), ("8", "2"), "{eight}");
+    assert_eq!((lscpu(&eight, "Core(s) per socket"), lscpu(&eight, "Socket(s)")), ("4", "1"), "{eight}");
+    assert!(eight.contains("dies 0 0 0 0 1 1 1 1"), "{eight}");
+    assert_eq!(cpuinfo(&eight, "siblings"), ["8"; 8], "{eight}");
+
     // What the host does not have.
     for (name, text) in [
         ("far", "guest RAM needs 112 huge pages of 2MiB on node 1 of the host, and 80 are free there"),
         ("many", "guest RAM needs 256 huge pages of 2MiB, and 160 are free (node 0: 80, node 1: 80)"),
         ("large", "guest RAM of 8GiB does not fit: this host, or the control group of this process, has "),
+        ("gone", "this host ran out of huge pages: 32 of 128 were taken"),
+        ("tight", "guest RAM of 256MiB does not fit: this host, or the control group of this process, has 1"),
         ("offline", "vCPU 0 cannot be pinned to 1, because the host's CPUs that are online are 0"),
     ] {
         assert!(host.contains(&format!("{name} status 3\n")), "{host}");

@@ -105,3 +105,19 @@ fn nodes_that_add_up_run_and_those_that_do_not_are_told_at_their_place() {
     assert!(wrong.stderr.contains("vCPU 2 is in no node"), "{}", wrong.stderr);
     assert!(wrong.stderr.contains("24MiB of memory together, and the machine has 32MiB"), "{}", wrong.stderr);
 }
+
+#[test]
+fn a_machine_that_is_ended_while_it_takes_memory_ends_at_once() {
+    let Some(lab) = Lab::new(&Guest::default().hang()) else { return };
+    let path = profile_of(&lab, "  on_reboot: exit\n");
+    let text = std::fs::read_to_string(&path).unwrap();
+    std::fs::write(&path, text.replacen("memory: 16MiB", "memory: {size: 1GiB, prefault: true}", 1)).unwrap();
+    let mut child = program().arg("run").arg(path).stdin(std::process::Stdio::piped()).spawn().unwrap();
+    // Signals are the machine's from its first threads on; before, they end the process as ever.
+    while std::fs::read_dir(format!("/proc/{}/task", child.id())).unwrap().count() < 2 {
+        assert!(child.try_wait().unwrap().is_none(), "it ended by itself");
+    }
+    let process = nix::unistd::Pid::from_raw(i32::try_from(child.id()).unwrap());
+    nix::sys::signal::kill(process, nix::sys::signal::Signal::SIGTERM).unwrap();
+    assert_eq!(child.wait().unwrap().code(), Some(130));
+}

@@ -141,7 +141,13 @@ mod tests {
         }
     }
 
-    /// A built-in profile in which a few values are others that could stand there.
+    /// What built-in profiles say in short, at length.
+    const LONG: &str = "schema: 1\nname: long\nmachine:\n  cpus: {count: 4, sockets: 2, dies: 1, cores: 1, threads: 2, \
+        model: x86-64-v2, features: {aes: true}, pin: [0, \"1-2\", 3, 4], realtime_priority: 2}\n  memory: {size: 64MiB, \
+        hugepages: 2MiB, shared: false, file: x, prefault: true, lock: true, ksm: true}\n  numa: [{cpus: 0-3, memory: \
+        64MiB, host_node: 0, distances: [10]}]\n";
+
+    /// A profile in which a few values are others that could stand there.
     fn spoilt() -> impl Strategy<Value = String> {
         let others = [
             json!(null),
@@ -165,11 +171,14 @@ mod tests {
         ];
         let swap = (any::<prop::sample::Index>(), prop::sample::select(others.to_vec()));
         let swaps = prop::collection::vec(swap, 1..3);
-        let whole = crate::profile::builtin::ALL.map(|builtin| {
-            let (profile, _) = parse::<Profile>(builtin.text).unwrap();
-            serde_json::to_value(profile).unwrap()
-        });
-        (prop::sample::select(whole.to_vec()), swaps).prop_map(|(mut value, swaps)| {
+        let texts = crate::profile::builtin::ALL.iter().map(|builtin| builtin.text).chain([LONG]);
+        let whole: Vec<Value> = texts
+            .map(|text| {
+                let (profile, _) = parse::<Profile>(text).unwrap();
+                serde_json::to_value(profile).unwrap()
+            })
+            .collect();
+        (prop::sample::select(whole), swaps).prop_map(|(mut value, swaps)| {
             for (at, other) in swaps {
                 let mut found = Vec::new();
                 places(&value, "", &mut found);

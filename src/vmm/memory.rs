@@ -38,6 +38,7 @@ pub type Ram = GuestMemoryMmap<()>;
 pub struct GuestMemory {
     ram: Arc<Ram>,
     size_bytes: u64,
+    page_bytes: u64,
     /// Whether its file tells what of it was touched; this process's page tables do otherwise.
     has_holes: bool,
     is_locked: bool,

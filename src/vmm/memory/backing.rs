@@ -9,7 +9,7 @@ use vm_memory::mmap::{MmapRegion, MmapRegionError};
 use vm_memory::{FileOffset, GuestAddress, GuestRegionMmap};
 
 use super::config::{HugePages, MemoryConfig};
-use super::file::{self, NamedFile};
+use super::file::{self, Named, NamedFile};
 use super::host::Host;
 use super::prefault::{self, Halt, Halted, Watch};
 use super::{GuestMemory, MemoryError, Ram, RamRegion};
@@ -54,9 +54,9 @@ impl GuestMemory {
                 );
             }
         }
-        let bound = memory.bind(config, nodes, &host)?;
+        let bound = memory.bind(nodes, &host)?;
         // Pages are promised by the host, not by a node of it: a guest that touched one too many would end the process.
-        let must = bound && config.hugepages != HugePages::None;
+        let must = bound && memory.is_huge();
         if config.prefault || config.lock || must {
             memory.take(config, &host, watch)?;
         }
@@ -68,15 +68,17 @@ impl GuestMemory {
 
     pub(super) fn map(config: &MemoryConfig, holes: &[Range<u64>], host: &Host) -> Result<Self, MemoryError> {
         let (size_bytes, pages) = (config.bytes(), config.hugepages);
-        let huge = pages != HugePages::None;
-        let (named, file) = match &config.file {
+        let (named, file, page_bytes) = match &config.file {
             Some(path) => {
-                let (named, file) = NamedFile::make(path, size_bytes)?;
-                (Some(Arc::new(named)), Some(file))
+                let Named { guard, file, page_bytes } = NamedFile::make(path, size_bytes)?;
+                (Some(Arc::new(guard)), Some(file), page_bytes)
             }
-            None if config.shared || huge => (None, Some(file::nameless(size_bytes, pages)?)),
-            None => (None, None),
+            None if config.shared || pages != HugePages::None => {
+                (None, Some(file::nameless(size_bytes, pages)?), pages.bytes())
+            }
+            None => (None, None, pages.bytes()),
         };
+        let huge = page_bytes > HugePages::None.bytes();
         let file = file.map(Arc::new);
         // Without a reservation a guest may be larger than the host's memory. Huge pages are reserved, since there is none to
         // take their place.
@@ -85,16 +87,16 @@ impl GuestMemory {
         flags |= if file.is_none() { libc::MAP_ANONYMOUS } else { 0 };
         let mut offset = 0;
         let mut regions = Vec::new();
-        for range in layout::ram_ranges(size_bytes, pages.bytes(), holes) {
+        for range in layout::ram_ranges(size_bytes, page_bytes, holes) {
             let length = range.end - range.start;
             let error = |source| MemoryError::Map { size_bytes, source };
             let size = usize::try_from(length)
                 .map_err(|_| error(MmapRegionError::Mmap(io::ErrorKind::OutOfMemory.into())))?;
             let place = file.as_ref().map(|file| FileOffset::from_arc(Arc::clone(file), offset));
             let region = MmapRegion::build(place, size, libc::PROT_READ | libc::PROT_WRITE, flags);
-            let region = region.map_err(|source| match (&source, host.free_pages(pages.bytes())) {
+            let region = region.map_err(|source| match (&source, host.free_pages(page_bytes)) {
                 (MmapRegionError::Mmap(_), Some(free)) if huge => {
-                    MemoryError::HugePages { needed: size_bytes / pages.bytes(), node: None, free }
+                    MemoryError::HugePages { needed: size_bytes / page_bytes, node: None, free }
                 }
                 _ => error(source),
             })?;
@@ -104,18 +106,18 @@ impl GuestMemory {
         }
         let ram = Ram::from_regions(regions).expect("the ranges ascend without overlap");
         let has_holes = config.shared && !huge;
-        Ok(Self { ram: Arc::new(ram), size_bytes, has_holes, is_locked: false, _file: named })
+        Ok(Self { ram: Arc::new(ram), size_bytes, page_bytes, has_holes, is_locked: false, _file: named })
     }
 
     /// Binds the memory of `nodes` to nodes of the host, where they are told; whether any is.
-    fn bind(&self, config: &MemoryConfig, nodes: &[NodeConfig], host: &Host) -> Result<bool, MemoryError> {
+    fn bind(&self, nodes: &[NodeConfig], host: &Host) -> Result<bool, MemoryError> {
         let mut bound = false;
         for (node, parts) in nodes.iter().zip(numa::share_out(nodes, &self.ranges())) {
             let Some(number) = node.host_node else { continue };
             bound = true;
-            if config.hugepages != HugePages::None {
-                let needed = node.memory.bytes() / config.hugepages.bytes();
-                let free = host.free_pages(config.hugepages.bytes());
+            if self.is_huge() {
+                let needed = node.memory.bytes() / self.page_bytes;
+                let free = host.free_pages(self.page_bytes);
                 if let Some(free) = free.filter(|free| free.on(number).is_some_and(|free| free < needed)) {
                     return Err(MemoryError::HugePages { needed, node: Some(number), free });
                 }
@@ -129,6 +131,10 @@ impl GuestMemory {
         Ok(bound)
     }
 
+    fn is_huge(&self) -> bool {
+        self.page_bytes > HugePages::None.bytes()
+    }
+
     fn host_address(&self, guest_address: u64) -> Option<u64> {
         let region = self.regions().find(|region| {
             (region.guest_address..region.guest_address + region.size_bytes).contains(&guest_address)
@@ -139,8 +145,7 @@ impl GuestMemory {
     /// Takes all of it from the host.
     fn take(&self, config: &MemoryConfig, host: &Host, watch: Watch<'_>) -> Result<(), MemoryError> {
         let needed = config.size;
-        let page_bytes = config.hugepages.bytes();
-        let huge = config.hugepages != HugePages::None;
+        let (page_bytes, huge) = (self.page_bytes, self.is_huge());
         if !huge
             && let Some(available) = host.available_bytes().filter(|available| *available < needed.bytes())
         {

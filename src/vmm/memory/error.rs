@@ -47,6 +47,26 @@ pub enum MemoryError {
         /// Its path.
         path: PathBuf,
     },
+    /// The file that was named lies where pages are larger.
+    #[error("{} lies in a hugetlbfs with pages of {page}, and guest RAM of {size} is not a multiple of that", path.display())]
+    FileGrain {
+        /// Its path.
+        path: PathBuf,
+        /// Bytes of a page there.
+        page: ByteSize,
+        /// Guest RAM.
+        size: ByteSize,
+    },
+    /// The file system of the file that was named is too full.
+    #[error("{} is on a file system with {available} free, and guest RAM needs {needed} of it", path.display())]
+    FileRoom {
+        /// Its path.
+        path: PathBuf,
+        /// Guest RAM.
+        needed: ByteSize,
+        /// What is free.
+        available: ByteSize,
+    },
     /// No huge pages of this size.
     #[error("this host has no huge pages of {page}; use another size, or leave `hugepages` out")]
     NoHugePages {

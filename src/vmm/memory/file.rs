@@ -5,6 +5,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 
 use nix::sys::memfd::{MFdFlags, memfd_create};
+use nix::sys::statfs::{HUGETLBFS_MAGIC, fstatfs};
 
 use super::MemoryError;
 use super::config::HugePages;
@@ -28,6 +29,15 @@ pub(super) fn nameless(size_bytes: u64, pages: HugePages) -> Result<File, Memory
     Ok(file)
 }
 
+/// A file with a name, made.
+#[derive(Debug)]
+pub(super) struct Named {
+    pub(super) guard: NamedFile,
+    pub(super) file: File,
+    /// Bytes of its pages.
+    pub(super) page_bytes: u64,
+}
+
 /// A file with a name, which goes when this value does.
 #[derive(Debug)]
 pub(super) struct NamedFile {
@@ -37,8 +47,9 @@ pub(super) struct NamedFile {
 }
 
 impl NamedFile {
-    /// Makes the file at `path` with `size_bytes`, or takes an empty one.
-    pub(super) fn make(path: &Path, size_bytes: u64) -> Result<(Self, File), MemoryError> {
+    /// Makes the file at `path` with `size_bytes`, or takes an empty one. Its file system must have room: a page that is missing
+    /// later would end the process.
+    pub(super) fn make(path: &Path, size_bytes: u64) -> Result<Named, MemoryError> {
         let error = |source| MemoryError::NamedFile { path: path.to_owned(), source };
         let open = |is_new: bool| OpenOptions::new().read(true).write(true).create_new(is_new).open(path);
         let (file, is_ours) = match open(true) {
@@ -53,8 +64,25 @@ impl NamedFile {
             return Err(MemoryError::FileInUse { path: path.to_owned() });
         }
         let named = Self { path: path.to_owned(), is_ours };
+        let system = fstatfs(&file).map_err(|errno| error(errno.into()))?;
+        let block_bytes = u64::try_from(system.block_size()).unwrap_or(4096);
+        let is_huge = system.filesystem_type() == HUGETLBFS_MAGIC;
+        let size = ByteSize::from_bytes(size_bytes);
+        if is_huge && !size_bytes.is_multiple_of(block_bytes) {
+            let page = ByteSize::from_bytes(block_bytes);
+            return Err(MemoryError::FileGrain { path: path.to_owned(), page, size });
+        }
+        let room_bytes = system.blocks_available().saturating_mul(block_bytes);
+        if !is_huge && room_bytes < size_bytes {
+            let available = ByteSize::from_bytes(room_bytes >> 20 << 20);
+            return Err(MemoryError::FileRoom { path: path.to_owned(), needed: size, available });
+        }
         file.set_len(size_bytes).map_err(error)?;
-        Ok((named, file))
+        Ok(Named {
+            guard: named,
+            file,
+            page_bytes: if is_huge { block_bytes } else { HugePages::None.bytes() },
+        })
     }
 }
 
@@ -79,8 +107,8 @@ mod tests {
     fn a_named_file_comes_and_goes_and_one_with_content_is_left_alone() {
         let directory = tempfile::tempdir().unwrap();
         let path = directory.path().join("ram");
-        let (named, file) = NamedFile::make(&path, 1 << 20).unwrap();
-        assert_eq!(file.metadata().unwrap().len(), 1 << 20);
+        let named = NamedFile::make(&path, 1 << 20).unwrap();
+        assert_eq!((named.file.metadata().unwrap().len(), named.page_bytes), (1 << 20, 4096));
         let second = NamedFile::make(&path, 1 << 20);
         assert!(matches!(second, Err(MemoryError::FileInUse { .. })));
         drop(named);
@@ -89,5 +117,8 @@ mod tests {
         drop(NamedFile::make(&path, 4096).unwrap());
         assert_eq!(fs::metadata(&path).unwrap().len(), 0, "it was there before");
         assert!(matches!(NamedFile::make(directory.path(), 4096), Err(MemoryError::NamedFile { .. })));
+        let error = NamedFile::make(&path, 1 << 60).unwrap_err();
+        assert!(matches!(error, MemoryError::FileRoom { .. }), "{error}");
+        assert!(error.to_string().contains("is on a file system with "), "{error}");
     }
 }

@@ -92,8 +92,10 @@ pub fn plan(config: &CpuConfig) -> Result<Vec<Placement>, PlacementError> {
     let placements: Vec<Placement> =
         (0..config.count()).map(|_| Placement { cpus: cpus.next(), priority }).collect();
     std::thread::scope(|scope| {
-        let trial =
-            scope.spawn(|| placements.iter().enumerate().try_for_each(|(vcpu, place)| place.take(vcpu)));
+        let trial = scope.spawn(|| {
+            placements.iter().enumerate().try_for_each(|(vcpu, place)| place.take(vcpu))?;
+            go_before(priority)
+        });
         trial.join().unwrap_or_else(|_| Err(PlacementError::Unknown(io::Error::other("the trial panicked"))))
     })?;
     Ok(placements)

@@ -70,14 +70,17 @@ let_go() {
     echo "$1 status $?"
 }
 
-profile one "  cpus: 1
-  memory: 256MiB"
-start one
-kill -USR1 $machine
-let_go one
-
 echo 80 >/sys/devices/system/node/node0/hugepages/hugepages-2048kB/nr_hugepages
 echo 80 >/sys/devices/system/node/node1/hugepages/hugepages-2048kB/nr_hugepages
+mkdir /tmp/huge && mount -t hugetlbfs none /tmp/huge
+profile one "  cpus: 1
+  memory: {size: 256MiB, file: /tmp/huge/ram}"
+start one
+kill -USR1 $machine
+echo "one file $(stat -c %s /tmp/huge/ram)"
+let_go one
+echo "one left $(ls /tmp/huge | wc -l)"
+
 profile two "  cpus: {cores: 2, pin: [1, 0], model: x86-64-v1}
   memory: {size: 256MiB, hugepages: 2MiB}
   numa:
@@ -196,6 +199,8 @@ fn linux_finds_the_processors_and_nodes_of_the_profile() {
     let one = guest("one");
     assert_eq!((lscpu(&one, "CPU(s)"), lscpu(&one, "Thread(s) per core")), ("1", "1"));
     assert_eq!(nodes(&one).len(), 1, "{one}");
+    // In a file of huge pages, which goes with the machine
+    assert!(host.contains("one file 268435456\n") && host.contains("one left 0\n"), "{host}");
     let stats = run.json("one.json");
     let vcpu = &stats["data"]["vcpus"][0];
     assert!(vcpu["exits"]["port_write"].as_u64().unwrap() > 100, "{vcpu:#}");

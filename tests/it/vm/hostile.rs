@@ -131,7 +131,7 @@ fn a_storm_of_interprocessor_interrupts_ends() {
         .iter()
         .flat_map(|command| [&[0xC7, 0x05, 0x00, 0x03, 0xE0, 0xFE][..], &command.to_le_bytes()].concat())
         .collect();
-    let guest = Guest::default().repeat(20_000, &body).power_off();
+    let guest = Guest::default().repeat(200_000, &body).power_off();
     survive(&guest, &["--cpus", "4"]);
 }
 

@@ -112,7 +112,8 @@ fn a_machine_that_is_ended_while_it_takes_memory_ends_at_once() {
     let path = profile_of(&lab, "  on_reboot: exit\n");
     let text = std::fs::read_to_string(&path).unwrap();
     std::fs::write(&path, text.replacen("memory: 16MiB", "memory: {size: 1GiB, prefault: true}", 1)).unwrap();
-    let mut child = program().arg("run").arg(path).stdin(std::process::Stdio::piped()).spawn().unwrap();
+    let (input, nowhere) = (std::process::Stdio::piped(), std::process::Stdio::null());
+    let mut child = program().arg("run").arg(path).stdin(input).stderr(nowhere).spawn().unwrap();
     // Signals are the machine's from its first threads on; before, they end the process as ever.
     while std::fs::read_dir(format!("/proc/{}/task", child.id())).unwrap().count() < 2 {
         assert!(child.try_wait().unwrap().is_none(), "it ended by itself");

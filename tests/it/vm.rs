@@ -4,7 +4,7 @@
 //! started in the emulated host; see `lab`.
 
 mod hostile;
-mod interrupts;
+pub(crate) mod interrupts;
 mod memory;
 mod processor;
 mod stats;
@@ -23,16 +23,16 @@ const ENTRY: u32 = 0x10_0000;
 
 /// Machine code, byte by byte.
 #[derive(Default)]
-struct Guest(Vec<u8>);
+pub(crate) struct Guest(pub(crate) Vec<u8>);
 
 impl Guest {
-    fn bytes(mut self, bytes: &[u8]) -> Self {
+    pub(crate) fn bytes(mut self, bytes: &[u8]) -> Self {
         self.0.extend_from_slice(bytes);
         self
     }
 
     /// `mov dx, port; mov al, value; out dx, al`
-    fn out8(self, port: u16, value: u8) -> Self {
+    pub(crate) fn out8(self, port: u16, value: u8) -> Self {
         let [low, high] = port.to_le_bytes();
         self.bytes(&[0x66, 0xBA, low, high, 0xB0, value, 0xEE])
     }
@@ -50,7 +50,7 @@ impl Guest {
     }
 
     /// `mov eax, [address]`
-    fn load(self, address: u32) -> Self {
+    pub(crate) fn load(self, address: u32) -> Self {
         self.bytes(&[0xA1]).bytes(&address.to_le_bytes())
     }
 
@@ -59,12 +59,12 @@ impl Guest {
         self.bytes(&[0x66, 0xBA, 0xF8, 0x03, 0xEE])
     }
 
-    fn print(self, text: &str) -> Self {
+    pub(crate) fn print(self, text: &str) -> Self {
         text.bytes().fold(self, |guest, byte| guest.out8(0x3F8, byte))
     }
 
     /// SLP_TYP 5 with SLP_EN in PM1a control.
-    fn power_off(self) -> Self {
+    pub(crate) fn power_off(self) -> Self {
         self.out16(0x604, 5 << 10 | 1 << 13).hang()
     }
 
@@ -74,7 +74,7 @@ impl Guest {
     }
 
     /// A kernel file: ELF header, one segment, one note.
-    fn elf(&self) -> Vec<u8> {
+    pub(crate) fn elf(&self) -> Vec<u8> {
         let mut image = vec![0; 0x1000];
         let mut put = |offset: usize, data: &[u8]| image[offset..offset + data.len()].copy_from_slice(data);
         put(0, b"\x7FELF\x02\x01\x01");

@@ -4,6 +4,7 @@
 
 mod guests;
 mod inside;
+mod masks;
 
 use super::{Lab, Run};
 

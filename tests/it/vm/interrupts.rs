@@ -12,7 +12,7 @@ use crate::support::{Run, program, run};
 const IDT: u32 = 0x20_0000;
 const IDT_POINTER: u32 = 0x20_0FF0;
 const STACK: u32 = 0x30_0000;
-const COUNT: u32 = 0x20_1000;
+pub(crate) const COUNT: u32 = 0x20_1000;
 const SCRATCH: u32 = 0x20_1008;
 /// Where the handler lies, from the entry on.
 const HANDLER: usize = 0x500;
@@ -29,12 +29,12 @@ enum End {
 
 impl Guest {
     /// `mov dword [address], value`
-    fn store(self, address: u32, value: u32) -> Self {
+    pub(crate) fn store(self, address: u32, value: u32) -> Self {
         self.bytes(&[0xC7, 0x05]).bytes(&address.to_le_bytes()).bytes(&value.to_le_bytes())
     }
 
     /// A stack and a table of 256 gates that all lead to the handler.
-    fn with_gates(self) -> Self {
+    pub(crate) fn with_gates(self) -> Self {
         let handler = ENTRY + u32::try_from(HANDLER).unwrap();
         let (low, high) = (8 << 16 | handler & 0xFFFF, handler & 0xFFFF_0000 | 0x8E00);
         // mov esp, STACK; mov edi, IDT; mov ecx, 256; L: mov [edi], low; mov [edi + 4], high; add edi, 8; loop L
@@ -62,23 +62,24 @@ impl Guest {
         words.fold(self, |guest, (port, word)| guest.out8(port, word))
     }
 
-    /// Puts a handler behind the guest's code. It acknowledges and silences the serial port, counts, prints `letter` and ends the interrupt.
-    fn handled_by(mut self, letter: char, end: End) -> Self {
+    /// Puts a handler behind the guest's code that counts and does what `act` adds; it may use EAX and EDX.
+    pub(crate) fn counted_by(mut self, act: impl FnOnce(Self) -> Self) -> Self {
         assert!(self.0.len() <= HANDLER, "{}", self.0.len());
         self.0.resize(HANDLER, 0x90);
-        // push eax; push edx; inc dword [COUNT]
-        let guest = self
-            .bytes(&[0x50, 0x52, 0xFF, 0x05])
-            .bytes(&COUNT.to_le_bytes())
-            .in8(0x3FA)
-            .out8(0x3F9, 0)
-            .out8(0x3F8, u8::try_from(letter).unwrap());
-        let guest = match end {
-            End::Pic => guest.out8(0x20, 0x20),
-            End::Apic => guest.store(0xFEE0_00B0, 0),
-        };
-        // pop edx; pop eax
-        guest.bytes(&[0x5A, 0x58]).interrupt_return()
+        // push eax; push edx; inc dword [COUNT]; ..; pop edx; pop eax
+        let guest = self.bytes(&[0x50, 0x52, 0xFF, 0x05]).bytes(&COUNT.to_le_bytes());
+        act(guest).bytes(&[0x5A, 0x58]).interrupt_return()
+    }
+
+    /// A handler that acknowledges and silences the serial port, counts, prints `letter` and ends the interrupt.
+    fn handled_by(self, letter: char, end: End) -> Self {
+        self.counted_by(|guest| {
+            let guest = guest.in8(0x3FA).out8(0x3F9, 0).out8(0x3F8, u8::try_from(letter).unwrap());
+            match end {
+                End::Pic => guest.out8(0x20, 0x20),
+                End::Apic => guest.store(0xFEE0_00B0, 0),
+            }
+        })
     }
 
     /// What `iretd` does within one privilege level, for a KVM in software that has no `iretd` in protected mode.
@@ -101,11 +102,11 @@ impl Guest {
         (0..3).fold(self, |guest, _| guest.in8(0x80))
     }
 
-    fn sti(self) -> Self {
+    pub(crate) fn sti(self) -> Self {
         self.bytes(&[0xFB]).breathe()
     }
 
-    fn cli(self) -> Self {
+    pub(crate) fn cli(self) -> Self {
         self.bytes(&[0xFA])
     }
 
@@ -116,7 +117,7 @@ impl Guest {
     }
 
     /// Prints AL as two hexadecimal digits.
-    fn print_hex(self) -> Self {
+    pub(crate) fn print_hex(self) -> Self {
         // mov cl, al; shr al, 4; D: cmp al, 10; jb +2; add al, 7; add al, '0'; out; mov al, cl; and al, 15; (digit)
         let digit = [0x3C, 10, 0x72, 2, 0x04, 7, 0x04, b'0'];
         self.bytes(&[0x88, 0xC1, 0xC0, 0xE8, 4])

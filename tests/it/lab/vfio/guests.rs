@@ -171,18 +171,27 @@ fn an_nvme_controller_stores_with_interrupt_controllers_in_user_space() {
 }
 
 #[test]
-fn a_virtual_function_carries_a_network_beside_an_io_apic_in_user_space() {
-    let guests = [("vf", format!("GATEWAY=10.0.2.2\n{NETWORK_GUEST}"))];
+fn a_virtual_function_and_a_nic_without_msix_carry_a_network_beside_an_io_apic_in_user_space() {
+    let gateway = |address: &str| format!("GATEWAY={address}\n{NETWORK_GUEST}");
+    let guests = [("vf", gateway("10.0.2.2")), ("e1000e", gateway("10.0.3.2"))];
     let script = "
         ip link set dev $(ls /sys/bus/pci/devices/0000:01:00.0/net) up
         virtual_functions 0000:01:00.0 2
-        bind 0000:01:10.0
+        bind 0000:01:10.0 0000:03:00.0
         watch vf 0000:01:10.0 '' '--interrupts split'
+        watch e1000e 0000:03:00.0 'e1000e.IntMode=1' '--interrupts split'
+        # Nothing but messages, and nobody to take them.
+        thruway run --kernel $LAB_KERNEL_VMLINUX --interrupts userspace --vfio 0000:01:10.0 2>&1 || echo refused: $?
     ";
     let Some(run) = run("vtd-igb", &guests, script) else { return };
-    let text = console(&run, "vf");
-    assert!(text.contains("5 packets transmitted, 5 packets received, 0% packet loss"), "{text}");
-    let vectors = counts(&text, "guest-irq ");
+    for guest in ["vf", "e1000e"] {
+        let text = console(&run, guest);
+        assert!(text.contains("5 packets transmitted, 5 packets received, 0% packet loss"), "{text}");
+    }
+    let refusal = run.stdout();
+    assert!(refusal.contains("0000:01:10.0 interrupts by messages alone"), "{refusal}");
+    assert!(refusal.contains("refused: 3"), "{refusal}");
+    let vectors = counts(&console(&run, "vf"), "guest-irq ");
     assert!(vectors["eth0-rx-0"] >= 5 && vectors["eth0-tx-0"] >= 5, "{vectors:?}");
     assert_host_count(&run, "vf.irq", "vfio-msix[1](0000:01:10.0)", 5);
 }

@@ -250,22 +250,17 @@ mod tests {
     }
 
     #[test]
-    fn a_rate_keeps_its_pace_however_late_each_interrupt_is() {
+    fn a_rate_never_comes_early_however_late_each_interrupt_is() {
         let (_timer, bus, edges) = bench();
         let start = Instant::now();
         // 11932 ticks are 10 ms.
         for (port, value) in [(0x43, 0x34), (0x40, 0x9C), (0x40, 0x2E)] {
             out(&bus, port, value);
         }
-        let loaded = Instant::now();
-        let mut last = loaded;
-        for _ in 0..10 {
-            last = edges.recv_timeout(Duration::from_secs(10)).unwrap();
+        for number in 1..=10 {
+            let edge = edges.recv_timeout(Duration::from_secs(10)).unwrap();
+            assert!(edge - start >= Duration::from_millis(10) * number, "{number}: {:?}", edge - start);
         }
-        assert!(last - start >= Duration::from_millis(100), "{:?}", last - start);
-        // However late they were, they stay at multiples of the period: none comes early.
-        let phase = (last - loaded).as_micros() % 10_000;
-        assert!(phase < 10_000);
     }
 
     #[test]

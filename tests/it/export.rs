@@ -179,3 +179,24 @@ fn a_function_that_cannot_be_told_is_an_error_in_its_place() {
     assert!(message.contains("network interface none0 is no PCI function of this host"), "{message}");
     assert!(message.contains("guest.yaml:17"), "{message}");
 }
+
+#[test]
+fn what_an_export_leaves_out_is_said_in_it() {
+    let directory = tempfile::tempdir().unwrap();
+    let rich = "\
+schema: 1
+name: rich
+machine:
+  cpus: {count: 2, model: x86-64-v2, pin: ['0', '0']}
+  memory: {size: 512MiB, hugepages: 2MiB}
+  interrupts: split
+  boot: {kernel: /srv/kernel}
+";
+    for program in ["qemu", "libvirt", "cloud-hypervisor"] {
+        let text = export(program, &profile(directory.path(), rich));
+        let said = "this does not: cpus.model, cpus.pin, what memory is made of, interrupts";
+        assert!(text.contains(said), "{program}: {text}");
+        let plain = export(program, &profile(directory.path(), PROFILE));
+        assert!(!plain.contains("this does not"), "{program}: {plain}");
+    }
+}

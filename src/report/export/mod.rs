@@ -7,7 +7,7 @@ pub mod libvirt;
 pub mod qemu;
 pub mod systemd;
 
-use crate::vmm::config::MachineConfig;
+use crate::vmm::config::{CpuModel, Features, InterruptMode, MachineConfig, MemoryConfig, ShortForm};
 
 /// Why a machine cannot be said in the words of another program.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -24,13 +24,34 @@ pub enum ExportError {
     },
 }
 
-/// What every export begins with, as comments that start with `mark`.
+/// What every export begins with, as comments that start with `mark`: what it needs, and what of the machine it leaves out.
 fn head(mark: &str, config: &MachineConfig, prepare: &str) -> String {
-    format!(
+    let mut text = format!(
         "{mark} Machine {}, exported by thruway {}.\n{mark} Its functions have to be bound to vfio-pci first: {prepare}\n",
         config.name,
         env!("CARGO_PKG_VERSION")
-    )
+    );
+    let left_out = left_out(config);
+    if !left_out.is_empty() {
+        text += &format!("{mark} What thruway run gives it and this does not: {}\n", left_out.join(", "));
+    }
+    text
+}
+
+/// What of `config` no export says.
+fn left_out(config: &MachineConfig) -> Vec<&'static str> {
+    let (cpus, memory) = (&config.cpus, &config.memory);
+    let plain_memory = MemoryConfig::from_value(memory.size);
+    let parts = [
+        (cpus.model != CpuModel::default(), "cpus.model"),
+        (cpus.features != Features::default(), "cpus.features"),
+        (!cpus.pin.is_empty(), "cpus.pin"),
+        (cpus.realtime_priority.is_some(), "cpus.realtime_priority"),
+        (*memory != plain_memory, "what memory is made of"),
+        (!config.numa.is_empty(), "numa"),
+        (config.interrupts != InterruptMode::default(), "interrupts"),
+    ];
+    parts.into_iter().filter(|(is_set, _)| *is_set).map(|(_, part)| part).collect()
 }
 
 /// A program and its arguments as a script: one option with its value a line.

@@ -39,12 +39,12 @@ pub(super) const READY: u8 = 0xE3;
 /// A port behind which an eventfd stands.
 pub(super) const EVENT_PORT: u8 = 0xE4;
 
-/// The input of PIC and I/O APIC that is used: free on a PC.
-pub(super) const GSI: u32 = 5;
+/// The input of PIC and I/O APIC that is used: one of the ISA bus, whose edges count.
+pub(super) const GSI: u32 = 3;
 /// What the PIC adds to its input, and the vectors of the others.
 const PIC_BASE: u8 = 0x20;
-const PIC_VECTOR: u8 = PIC_BASE + 5;
-const IOAPIC_VECTOR: u8 = 0x45;
+const PIC_VECTOR: u8 = PIC_BASE + 3;
+const IOAPIC_VECTOR: u8 = 0x43;
 /// The vector of messages.
 pub(super) const MSI_VECTOR: u8 = 0x46;
 

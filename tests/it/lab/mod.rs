@@ -33,6 +33,7 @@
 //! and passes. With `THRUWAY_TEST_LAB=required`, as `tests/run` sets it, that is a failure.
 
 mod agreement;
+mod bench;
 mod captures;
 mod disk;
 mod export;

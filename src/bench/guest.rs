@@ -10,7 +10,8 @@ use std::sync::Arc;
 
 use kvm_bindings::{CpuId, kvm_regs, kvm_segment};
 
-use crate::sys::kvm::Vcpu;
+use crate::sys::kvm::{Exit, Vcpu};
+use crate::vmm::config::InterruptMode;
 use crate::vmm::kvm::{SlotGuard, Vm};
 use crate::vmm::memory::GuestMemory;
 
@@ -240,6 +241,16 @@ fn handler(of: Controller) -> Vec<u8> {
         Controller::IoApic | Controller::LocalApic => code.store(END_OF_INTERRUPT, 0),
     };
     code.raw(&[0x58, 0xCF]).0
+}
+
+/// A machine for one guest.
+pub(super) fn machine(interrupts: InterruptMode) -> io::Result<Arc<Vm>> {
+    Vm::new(interrupts).map_err(io::Error::other)
+}
+
+/// For an exit that no program has.
+pub(super) fn unexpected(exit: &Exit<'_>) -> io::Error {
+    io::Error::other(format!("the guest ended with {exit:?}"))
 }
 
 /// One guest with one vCPU.

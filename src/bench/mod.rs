@@ -4,6 +4,8 @@
 //! stands in between, so that what is seen is KVM, the processor and the way through this program. Times are of the host's
 //! monotonic clock, or where the guest does not come back in between, of its time stamp counter.
 
+mod delivery;
+mod exits;
 mod guest;
 pub mod interrupts;
 mod samples;

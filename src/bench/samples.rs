@@ -4,6 +4,9 @@ use std::time::Duration;
 
 use serde::Serialize;
 
+/// What is measured before the first sample counts.
+pub(super) const WARM_UP: u32 = 32;
+
 /// What is told of many times.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 pub struct Spread {

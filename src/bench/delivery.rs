@@ -116,9 +116,12 @@ pub(super) fn deliveries(
         let kick = kicker.clone();
         let running = scope.spawn(move || {
             kick.attach();
-            while !stop.load(Ordering::SeqCst) {
-                // Cleared before the chips are looked at: a kick for what they ask later stays.
+            loop {
+                // Cleared before the end and the chips are looked at: a kick for what comes later stays.
                 kick.clear();
+                if stop.load(Ordering::SeqCst) {
+                    return;
+                }
                 if let Err(error) = processor.step(board) {
                     board.tell(|told| told.failed = Some(error));
                     return;

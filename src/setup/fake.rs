@@ -16,6 +16,7 @@ mod network;
 mod nodes;
 mod once;
 mod system;
+mod trouble;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
@@ -23,7 +24,6 @@ use std::io;
 use std::os::unix::fs::symlink;
 use std::path::{Path, PathBuf};
 use std::sync::Mutex;
-use std::time::Duration;
 
 use crate::host::fact::Fact;
 pub(super) use crate::host::source::fake::memory_dir;
@@ -35,35 +35,7 @@ use crate::sys::system_file::{SystemFileError, SystemTree};
 use functions::natural;
 pub(super) use functions::{BRIDGE, Function, NIC, NVME, UPLINK};
 pub(super) use huge_pages::Node;
-
-/// What happens at one write.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Fault {
-    /// Refused with this errno.
-    Errno(i32),
-    /// Carried out, and an error all the same.
-    DoneThenErrno(i32),
-    /// Reported as a success, and nothing happens.
-    Ignored,
-    /// It did not return and was given up.
-    GivenUp,
-    /// It does not return, and the kernel never carries it out.
-    HangsUndone,
-    /// It does not return, and the kernel carries it out.
-    HangsDone,
-    /// We are killed right before it.
-    KilledBefore,
-    /// We are killed right after it.
-    KilledAfter,
-}
-
-/// From which write on, and for how many.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct Trouble {
-    pub(super) at: usize,
-    pub(super) fault: Fault,
-    pub(super) for_good: bool,
-}
+pub(super) use trouble::{Fault, Killed, Trouble};
 
 #[derive(Debug, Default)]
 struct Inner {
@@ -549,53 +521,8 @@ impl FakeKernel {
             _ => Err(errno(libc::EACCES)),
         }
     }
-
-    /// One write, with what was arranged for it.
-    fn attempt(
-        &self,
-        what: &str,
-        effect: impl FnOnce() -> io::Result<()>,
-        failed: impl Fn(io::Error) -> ControlError,
-    ) -> Result<(), ControlError> {
-        let fault = {
-            let mut inner = self.inner.lock().unwrap();
-            let number = inner.writes;
-            inner.writes += 1;
-            inner.log.push(what.to_owned());
-            inner
-                .trouble
-                .filter(|trouble| number == trouble.at || (trouble.for_good && number > trouble.at))
-                .map(|trouble| trouble.fault)
-        };
-        let hangs =
-            |limit| ControlError::Pending { path: what.to_owned(), value: String::new(), limit, pid: 4712 };
-        match fault {
-            None => effect().map_err(failed),
-            Some(Fault::Errno(number)) => Err(failed(errno(number))),
-            Some(Fault::DoneThenErrno(number)) => {
-                let _ = effect();
-                Err(failed(errno(number)))
-            }
-            Some(Fault::Ignored) => Ok(()),
-            Some(Fault::GivenUp) => Err(failed(io::ErrorKind::TimedOut.into())),
-            Some(Fault::HangsUndone) => Err(hangs(Duration::from_secs(10))),
-            Some(Fault::HangsDone) => {
-                let _ = effect();
-                Err(hangs(Duration::from_secs(10)))
-            }
-            Some(Fault::KilledBefore) => std::panic::panic_any(Killed),
-            Some(Fault::KilledAfter) => {
-                let _ = effect();
-                std::panic::panic_any(Killed)
-            }
-        }
-    }
 }
 
 fn file_error(path: &str) -> impl Fn(io::Error) -> ControlError {
     move |source| ControlError::File { path: path.to_owned(), source: SystemFileError::Io(source) }
 }
-
-/// What a test is killed with.
-#[derive(Debug)]
-pub(super) struct Killed;

@@ -58,7 +58,14 @@ impl Guard<'_> {
     /// Which of several ways files come is not told: with another one it is for the user to say.
     fn remote_storage(&self, device: &PciDevice, interface: &Interface) -> Option<Objection> {
         let Interface { name, uppers, routes, .. } = interface;
-        let mounts = self.facts.remote_mounts.known().filter(|_| *routes != Fact::Known(false))?;
+        if *routes == Fact::Known(false) {
+            return None;
+        }
+        let mounts = match &self.facts.remote_mounts {
+            Fact::Known(mounts) => mounts,
+            Fact::NotPresent => return None,
+            _ => return Some(unseen(device, "what of this host's files comes over the network")),
+        };
         let runs = mounts.iter().find(|mount| SYSTEM_PLACES.contains(&mount.at.as_str()));
         let mount = runs.or(mounts.first())?;
         let above = uppers.iter().map(|upper| format!(" below {upper}")).collect::<String>();

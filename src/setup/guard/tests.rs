@@ -146,6 +146,11 @@ fn a_way_to_remote_files_is_refused_if_it_is_the_only_one_and_needs_consent_else
     assert_eq!(rule(ROOT, &["eth0", "eth1"]), consentable(Rule::RemoteStorage, NIC.address));
     assert_eq!(rule(DATA, &["eth0"]), consentable(Rule::RemoteStorage, NIC.address));
     assert_eq!(rule(ROOT, &["eth1"]), []);
+
+    let unread = FakeKernel::usual();
+    unread.put("/proc/net/route", &routes(&["eth0"]));
+    std::fs::remove_file(unread.at("/proc/self/mountinfo")).unwrap();
+    assert!(rules(&unread, &[NIC.address]).contains(&consentable(Rule::Unseen, NIC.address)[0]));
 }
 
 #[test]

@@ -8,6 +8,7 @@ use std::sync::Arc;
 use std::thread::JoinHandle;
 use std::time::Instant;
 
+use crate::spec::acpi::{SCI, block};
 use crate::spec::pci::header;
 use crate::sys::signal::{self, QuestionSignal, TerminationSignals};
 use crate::vmm::Lifecycle;
@@ -15,7 +16,9 @@ use crate::vmm::acpi::srat::Node;
 use crate::vmm::acpi::{AcpiError, Platform, Tables, dsdt};
 use crate::vmm::boot::{BootError, Entry, Payload};
 use crate::vmm::bus::{AccessSize, Bus, BusDevice, RangeError};
-use crate::vmm::chipset::{i8042, power, pvpanic, rtc, serial};
+use crate::vmm::chipset::clock::{Alarms, Clock, HostClock};
+use crate::vmm::chipset::power::Power;
+use crate::vmm::chipset::{i8042, pvpanic, rtc, serial};
 use crate::vmm::config::{ConfigError, DeviceConfig, InterruptMode, MachineConfig, OnReboot};
 use crate::vmm::console::{Console, Output};
 use crate::vmm::events::{Control, Order};
@@ -115,6 +118,7 @@ pub struct Machine {
     pub(super) priority: Option<u8>,
     /// Until when KVM collects writes; see [`Coalesced`].
     pub(super) coalesces_until: Option<Instant>,
+    pub(super) power: Arc<Power>,
     chipset: Chipset,
     payload: Payload,
     tables: Tables,
@@ -213,6 +217,7 @@ impl Machine {
         );
         let has_pvpanic = config.devices.iter().any(|device| matches!(device, DeviceConfig::Pvpanic(_)));
         let mut chipset = Chipset::new(&shared, &serial, has_pvpanic)?;
+        let power = chipset.add_interrupting(&shared, &lines)?;
         chipset.add_interrupt_chips(&shared, &lines)?;
 
         // virtio and passed-through functions, in the order of the configuration.
@@ -265,6 +270,7 @@ impl Machine {
             signals,
             priority: config.cpus.priority(),
             coalesces_until: coalesces.then(|| Instant::now() + Coalesced::LIFETIME),
+            power,
             chipset,
             payload,
             tables,
@@ -370,17 +376,7 @@ impl Chipset {
     fn new(shared: &Shared, serial: &Arc<serial::Serial>, has_pvpanic: bool) -> Result<Self, RangeError> {
         let mut chipset =
             Self { devices: Vec::new(), config_ports: ConfigPorts::new(Arc::clone(&shared.root)) };
-        // The PM timer is what guests read most often.
-        let pm_base = layout::PM_BASE.into();
-        chipset.add(
-            &shared.pio,
-            pm_base,
-            crate::spec::acpi::block::LENGTH.into(),
-            &Arc::new(power::Power::default()),
-        )?;
         chipset.add(&shared.pio, serial::COM1.into(), 8, serial)?;
-        chipset.add(&shared.pio, rtc::INDEX_PORT.into(), 2, &Arc::new(rtc::Rtc::default()))?;
-        chipset.add(&shared.pio, i8042::COMMAND_PORT.into(), 1, &Arc::new(i8042::ResetCommand))?;
         if has_pvpanic {
             chipset.add(&shared.pio, pvpanic::PORT.into(), 1, &Arc::new(pvpanic::Pvpanic))?;
         }
@@ -388,6 +384,29 @@ impl Chipset {
         let ecam = Ecam::new(Arc::clone(&shared.root));
         shared.mmio.insert(layout::ECAM.start, layout::ECAM.end - layout::ECAM.start, ecam)?;
         Ok(chipset)
+    }
+
+    /// The devices that have an interrupt line, and those in which something becomes due by itself.
+    fn add_interrupting(&mut self, shared: &Shared, lines: &Lines) -> Result<Arc<Power>, BuildError> {
+        let clock: Arc<dyn Clock> = Arc::new(HostClock::default());
+        let alarms = Arc::new(Alarms::new().map_err(process("start the clock"))?);
+        let power = Power::new(Arc::clone(&clock), lines.line(SCI.into()), alarms.waker());
+        let power = Arc::new(power);
+        self.add(&shared.pio, layout::PM_BASE.into(), block::LENGTH.into(), &power)?;
+        alarms.add(&power);
+        let on_alarm = Box::new({
+            let power = Arc::clone(&power);
+            move || power.rtc_alarm()
+        });
+        let rtc = Arc::new(rtc::Rtc::new(clock, lines.line(rtc::GSI), alarms.waker(), on_alarm));
+        self.add(&shared.pio, rtc::INDEX_PORT.into(), 2, &rtc)?;
+        alarms.add(&rtc);
+        let (keyboard, mouse) = (lines.line(i8042::KEYBOARD_GSI), lines.line(i8042::MOUSE_GSI));
+        let i8042 = Arc::new(i8042::I8042::new(keyboard, mouse));
+        i8042.insert(&shared.pio)?;
+        self.devices.push(i8042);
+        self.devices.push(alarms);
+        Ok(power)
     }
 
     /// The interrupt chips that are not in the kernel, and the timer that comes with them.

@@ -1,5 +1,5 @@
-//! DSDT: what cannot be found by probing: the PCI host bridge with its windows and interrupt wiring, the serial port, the
-//! panic port, the clock, and how to power off. ACPI 6.5, chapters 5 and 6; PCI Firmware Specification 3.3, 4.5.
+//! DSDT: what cannot be found by probing: the PCI host bridge with its windows and interrupt wiring, serial ports, the
+//! keyboard controller, the panic port, the clock, and how to power off. ACPI 6.5, chapters 5 and 6; PCI Firmware Specification 3.3, 4.5.
 
 use acpi_tables::Aml;
 use acpi_tables::aml::{
@@ -10,7 +10,7 @@ use acpi_tables::aml::{
 
 use crate::spec::acpi::SLP_TYP_S5;
 use crate::vmm::acpi::{Platform, aml, table};
-use crate::vmm::chipset::{pvpanic, rtc, serial};
+use crate::vmm::chipset::{i8042, pvpanic, rtc, serial};
 use crate::vmm::config::InterruptMode;
 use crate::vmm::interrupt::PIC_INTX;
 use crate::vmm::layout;
@@ -37,7 +37,7 @@ pub fn intx_gsi(interrupts: InterruptMode, device: u8, pin: u8) -> u32 {
 pub(super) fn build(platform: &Platform) -> Vec<u8> {
     let mut body = Vec::new();
     body.extend(soft_off());
-    let mut devices = vec![host_bridge(platform), motherboard(), serial_port(), clock()];
+    let mut devices = vec![host_bridge(platform), motherboard(), serial_port(), clock(), keyboard(), mouse()];
     if platform.pvpanic {
         devices.push(panic_port());
     }
@@ -172,7 +172,7 @@ fn motherboard() -> Vec<u8> {
 
 fn serial_port() -> Vec<u8> {
     let ports = IO::new(serial::COM1, serial::COM1, 1, 8);
-    let interrupt = Interrupt::new(true, true, false, false, serial::COM1_GSI);
+    let interrupt = isa_interrupt(serial::COM1_GSI);
     aml(&Device::new(
         Path::new("COM1"),
         vec![
@@ -183,14 +183,44 @@ fn serial_port() -> Vec<u8> {
     ))
 }
 
-/// The clock has no interrupt: it tells the time and wakes nobody.
+/// An edge-triggered interrupt of a device on the ISA bus.
+fn isa_interrupt(gsi: u32) -> Interrupt {
+    Interrupt::new(true, true, false, false, gsi)
+}
+
 fn clock() -> Vec<u8> {
     let ports = IO::new(rtc::INDEX_PORT, rtc::INDEX_PORT, 1, 2);
+    let interrupt = isa_interrupt(rtc::GSI);
     aml(&Device::new(
         Path::new("RTC_"),
         vec![
             &Name::new(Path::new("_HID"), &EISAName::new("PNP0B00")),
-            &Name::new(Path::new("_CRS"), &ResourceTemplate::new(vec![&ports])),
+            &Name::new(Path::new("_CRS"), &ResourceTemplate::new(vec![&ports, &interrupt])),
+        ],
+    ))
+}
+
+/// The keyboard has the controller's ports, the mouse only its interrupt, as on every PC.
+fn keyboard() -> Vec<u8> {
+    let data = IO::new(i8042::DATA_PORT, i8042::DATA_PORT, 1, 1);
+    let command = IO::new(i8042::COMMAND_PORT, i8042::COMMAND_PORT, 1, 1);
+    let interrupt = isa_interrupt(i8042::KEYBOARD_GSI);
+    aml(&Device::new(
+        Path::new("KBD_"),
+        vec![
+            &Name::new(Path::new("_HID"), &EISAName::new("PNP0303")),
+            &Name::new(Path::new("_CRS"), &ResourceTemplate::new(vec![&data, &command, &interrupt])),
+        ],
+    ))
+}
+
+fn mouse() -> Vec<u8> {
+    let interrupt = isa_interrupt(i8042::MOUSE_GSI);
+    aml(&Device::new(
+        Path::new("MOU_"),
+        vec![
+            &Name::new(Path::new("_HID"), &EISAName::new("PNP0F13")),
+            &Name::new(Path::new("_CRS"), &ResourceTemplate::new(vec![&interrupt])),
         ],
     ))
 }

@@ -1,5 +1,6 @@
 //! The system components of a PC, one file each.
 
+pub mod clock;
 pub mod i8042;
 pub mod power;
 pub mod pvpanic;

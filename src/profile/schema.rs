@@ -12,7 +12,7 @@ use crate::setup::goal::{Goal, Selector};
 use crate::spec::units::ByteSize;
 use crate::vmm::chipset::pvpanic::PvpanicConfig;
 use crate::vmm::config::{
-    CpuConfig, InterruptMode, MemoryConfig, NodeConfig, OnReboot, ShortForm, ShortOrLong, short_form,
+    CpuConfig, Hpet, InterruptMode, MemoryConfig, NodeConfig, OnReboot, ShortForm, ShortOrLong, short_form,
 };
 use crate::vmm::virtio::devices::block::BlockConfig;
 use crate::vmm::virtio::devices::console::ConsoleConfig;
@@ -75,6 +75,8 @@ pub struct Machine {
     pub numa: Vec<NodeConfig>,
     /// What is started in it.
     pub boot: Boot,
+    /// Whether it has high precision timers (HPET), which few guests need.
+    pub hpet: Hpet,
     /// What happens when the guest asks for a reboot.
     pub on_reboot: OnReboot,
     /// Its devices, in the order of their PCI addresses.
@@ -89,6 +91,7 @@ impl Default for Machine {
             memory: MemoryConfig::from_value(ByteSize::from_mebibytes(512)),
             numa: Vec::new(),
             boot: Boot::default(),
+            hpet: Hpet::default(),
             on_reboot: OnReboot::default(),
             devices: Vec::new(),
         }

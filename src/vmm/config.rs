@@ -15,6 +15,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::spec::ethernet::MacAddress;
 use crate::spec::units::ByteSize;
+pub use crate::vmm::chipset::hpet::Hpet;
 use crate::vmm::chipset::pvpanic::PvpanicConfig;
 pub use crate::vmm::memory::config::{HugePages, MemoryConfig};
 use crate::vmm::numa;
@@ -77,6 +78,8 @@ pub struct MachineConfig {
     pub numa: Vec<NodeConfig>,
     /// What is started.
     pub boot: BootConfig,
+    /// Whether it has high precision timers.
+    pub hpet: Hpet,
     /// What the machine does when the guest asks for a reboot.
     pub on_reboot: OnReboot,
     /// Devices in the order of their PCI addresses.
@@ -305,6 +308,7 @@ mod tests {
             memory: MemoryConfig::from_value(ByteSize::from_mebibytes(128)),
             numa: Vec::new(),
             boot: BootConfig { kernel: "/vmlinuz".into(), initrd: None, cmdline: "console=ttyS0".to_owned() },
+            hpet: Hpet::default(),
             on_reboot: OnReboot::Exit,
             devices,
         }

@@ -17,12 +17,13 @@ use crate::vmm::acpi::{AcpiError, Platform, Tables, dsdt};
 use crate::vmm::boot::{BootError, Entry, Payload};
 use crate::vmm::bus::{AccessSize, Bus, BusDevice, RangeError};
 use crate::vmm::chipset::clock::{Alarms, Clock, HostClock};
+use crate::vmm::chipset::hpet::{HighPrecisionTimers, Hpet};
 use crate::vmm::chipset::power::Power;
-use crate::vmm::chipset::{i8042, pvpanic, rtc, serial};
+use crate::vmm::chipset::{hpet, i8042, pvpanic, rtc, serial};
 use crate::vmm::config::{ConfigError, DeviceConfig, InterruptMode, MachineConfig, OnReboot};
 use crate::vmm::console::{Console, Output};
 use crate::vmm::events::{Control, Order};
-use crate::vmm::interrupt::irqchip::{ChipState, IOAPIC_INPUTS};
+use crate::vmm::interrupt::irqchip::{ChipState, IOAPIC_INPUTS, TIMER_INPUT};
 use crate::vmm::interrupt::timer::{self, Timer};
 use crate::vmm::interrupt::{InterruptLine, LineController, MsiSink, ports};
 use crate::vmm::kvm::{KvmError, SlotGuard, Vm};
@@ -217,8 +218,8 @@ impl Machine {
         );
         let has_pvpanic = config.devices.iter().any(|device| matches!(device, DeviceConfig::Pvpanic(_)));
         let mut chipset = Chipset::new(&shared, &serial, has_pvpanic)?;
-        let power = chipset.add_interrupting(&shared, &lines)?;
-        chipset.add_interrupt_chips(&shared, &lines)?;
+        let timer = chipset.add_interrupt_chips(&shared, &lines)?;
+        let power = chipset.add_interrupting(config, &shared, &lines, timer)?;
 
         // virtio and passed-through functions, in the order of the configuration.
         let functions = add_functions(config, &vm, &memory, &lines, &shared.root)?;
@@ -234,6 +235,7 @@ impl Machine {
             windows,
             interrupt_devices: functions,
             pvpanic: has_pvpanic,
+            hpet: config.hpet,
         })?;
 
         // vCPUs and the payload's entry.
@@ -387,7 +389,13 @@ impl Chipset {
     }
 
     /// The devices that have an interrupt line, and those in which something becomes due by itself.
-    fn add_interrupting(&mut self, shared: &Shared, lines: &Lines) -> Result<Arc<Power>, BuildError> {
+    fn add_interrupting(
+        &mut self,
+        config: &MachineConfig,
+        shared: &Shared,
+        lines: &Lines,
+        timer: Option<Arc<Timer>>,
+    ) -> Result<Arc<Power>, BuildError> {
         let clock: Arc<dyn Clock> = Arc::new(HostClock::default());
         let alarms = Arc::new(Alarms::new().map_err(process("start the clock"))?);
         let power = Power::new(Arc::clone(&clock), lines.line(SCI.into()), alarms.waker());
@@ -398,9 +406,27 @@ impl Chipset {
             let power = Arc::clone(&power);
             move || power.rtc_alarm()
         });
-        let rtc = Arc::new(rtc::Rtc::new(clock, lines.line(rtc::GSI), alarms.waker(), on_alarm));
+        let rtc = Arc::new(rtc::Rtc::new(Arc::clone(&clock), lines.line(rtc::GSI), alarms.waker(), on_alarm));
         self.add(&shared.pio, rtc::INDEX_PORT.into(), 2, &rtc)?;
         alarms.add(&rtc);
+        if config.hpet == Hpet::Present {
+            let line = |input: u8| {
+                lines.line(if u32::from(input) == TIMER_INPUT { timer::GSI } else { input.into() })
+            };
+            let on_legacy = Box::new({
+                let irqchip = shared.irqchip.clone();
+                move |on| {
+                    rtc.disconnect(on);
+                    irqchip.silence_timer(on);
+                    if let Some(timer) = &timer {
+                        timer.silence(on);
+                    }
+                }
+            });
+            let hpet = Arc::new(HighPrecisionTimers::new(clock, line, alarms.waker(), on_legacy));
+            self.add(&shared.mmio, hpet::BASE, hpet::LENGTH, &hpet)?;
+            alarms.add(&hpet);
+        }
         let (keyboard, mouse) = (lines.line(i8042::KEYBOARD_GSI), lines.line(i8042::MOUSE_GSI));
         let i8042 = Arc::new(i8042::I8042::new(keyboard, mouse));
         i8042.insert(&shared.pio)?;
@@ -410,8 +436,12 @@ impl Chipset {
     }
 
     /// The interrupt chips that are not in the kernel, and the timer that comes with them.
-    fn add_interrupt_chips(&mut self, shared: &Shared, lines: &Lines) -> Result<(), BuildError> {
-        let Some(chips) = shared.irqchip.chips() else { return Ok(()) };
+    fn add_interrupt_chips(
+        &mut self,
+        shared: &Shared,
+        lines: &Lines,
+    ) -> Result<Option<Arc<Timer>>, BuildError> {
+        let Some(chips) = shared.irqchip.chips() else { return Ok(None) };
         ports::insert(chips, &shared.pio, &shared.mmio)?;
         chips.on_asking({
             let control = Arc::clone(&shared.control);
@@ -419,8 +449,9 @@ impl Chipset {
         });
         let timer = Timer::new(lines.line(timer::GSI)).map_err(process("start the timer"))?;
         timer.insert(&shared.pio)?;
-        self.devices.push(Arc::new(timer));
-        Ok(())
+        let timer = Arc::new(timer);
+        self.devices.push(Arc::clone(&timer) as _);
+        Ok(Some(timer))
     }
 
     fn add<D: BusDevice + Lifecycle + 'static>(

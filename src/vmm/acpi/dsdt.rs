@@ -10,8 +10,8 @@ use acpi_tables::aml::{
 
 use crate::spec::acpi::SLP_TYP_S5;
 use crate::vmm::acpi::{Platform, aml, table};
-use crate::vmm::chipset::{i8042, pvpanic, rtc, serial};
-use crate::vmm::config::InterruptMode;
+use crate::vmm::chipset::{hpet, i8042, pvpanic, rtc, serial};
+use crate::vmm::config::{Hpet, InterruptMode};
 use crate::vmm::interrupt::PIC_INTX;
 use crate::vmm::layout;
 use crate::vmm::pci::root::Windows;
@@ -38,6 +38,9 @@ pub(super) fn build(platform: &Platform) -> Vec<u8> {
     let mut body = Vec::new();
     body.extend(soft_off());
     let mut devices = vec![host_bridge(platform), motherboard(), serial_port(), clock(), keyboard(), mouse()];
+    if platform.hpet == Hpet::Present {
+        devices.push(timers());
+    }
     if platform.pvpanic {
         devices.push(panic_port());
     }
@@ -221,6 +224,19 @@ fn mouse() -> Vec<u8> {
         vec![
             &Name::new(Path::new("_HID"), &EISAName::new("PNP0F13")),
             &Name::new(Path::new("_CRS"), &ResourceTemplate::new(vec![&interrupt])),
+        ],
+    ))
+}
+
+fn timers() -> Vec<u8> {
+    let dword = |value: u64| u32::try_from(value).unwrap_or(u32::MAX);
+    let registers = Memory32Fixed::new(false, dword(hpet::BASE), dword(hpet::LENGTH));
+    aml(&Device::new(
+        Path::new("HPET"),
+        vec![
+            &Name::new(Path::new("_HID"), &EISAName::new("PNP0103")),
+            &Name::new(Path::new("_UID"), &ZERO),
+            &Name::new(Path::new("_CRS"), &ResourceTemplate::new(vec![&registers])),
         ],
     ))
 }

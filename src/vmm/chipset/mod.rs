@@ -1,6 +1,7 @@
 //! The system components of a PC, one file each.
 
 pub mod clock;
+pub mod hpet;
 pub mod i8042;
 pub mod power;
 pub mod pvpanic;

@@ -12,7 +12,8 @@ use crate::setup::goal::{Goal, Selector};
 use crate::spec::units::ByteSize;
 use crate::vmm::chipset::pvpanic::PvpanicConfig;
 use crate::vmm::config::{
-    CpuConfig, Hpet, InterruptMode, MemoryConfig, NodeConfig, OnReboot, ShortForm, ShortOrLong, short_form,
+    CpuConfig, Hpet, InterruptMode, MemoryConfig, NodeConfig, OnReboot, SerialConfig, ShortForm, ShortOrLong,
+    Target, short_form,
 };
 use crate::vmm::virtio::devices::block::BlockConfig;
 use crate::vmm::virtio::devices::console::ConsoleConfig;
@@ -75,6 +76,8 @@ pub struct Machine {
     pub numa: Vec<NodeConfig>,
     /// What is started in it.
     pub boot: Boot,
+    /// Its serial ports, COM1 and COM2, and where they are: `stdio`, `pty`, `none`, or a mapping with `file` or `socket`.
+    pub serial: Vec<SerialConfig>,
     /// Whether it has high precision timers (HPET), which few guests need.
     pub hpet: Hpet,
     /// What happens when the guest asks for a reboot.
@@ -91,6 +94,7 @@ impl Default for Machine {
             memory: MemoryConfig::from_value(ByteSize::from_mebibytes(512)),
             numa: Vec::new(),
             boot: Boot::default(),
+            serial: vec![SerialConfig(Target::STDIO)],
             hpet: Hpet::default(),
             on_reboot: OnReboot::default(),
             devices: Vec::new(),

@@ -15,8 +15,10 @@ use serde::{Deserialize, Serialize};
 
 use crate::spec::ethernet::MacAddress;
 use crate::spec::units::ByteSize;
+pub use crate::vmm::backend::console::{SerialConfig, Target, Word};
 pub use crate::vmm::chipset::hpet::Hpet;
 use crate::vmm::chipset::pvpanic::PvpanicConfig;
+use crate::vmm::chipset::serial;
 pub use crate::vmm::memory::config::{HugePages, MemoryConfig};
 use crate::vmm::numa;
 pub use crate::vmm::numa::NodeConfig;
@@ -37,6 +39,8 @@ pub const MAX_MEMORY: ByteSize = ByteSize::from_mebibytes(256 << 10);
 
 /// Most devices: PCI bus 0 has 32 slots, of which the host bridge takes 0 and the chipset 31.
 pub const MAX_DEVICES: usize = 30;
+/// Most serial ports.
+pub const MAX_SERIAL_PORTS: usize = serial::PORTS.len();
 /// Longest command line, in bytes without its final NUL (Linux: arch/x86/include/asm/setup.h, COMMAND_LINE_SIZE).
 pub const MAX_CMDLINE: usize = 2047;
 /// Longest name of a network interface, in bytes (Linux: include/uapi/linux/if.h, IFNAMSIZ less its final NUL).
@@ -78,6 +82,8 @@ pub struct MachineConfig {
     pub numa: Vec<NodeConfig>,
     /// What is started.
     pub boot: BootConfig,
+    /// Serial ports, COM1 and COM2; at most [`MAX_SERIAL_PORTS`].
+    pub serial: Vec<SerialConfig>,
     /// Whether it has high precision timers.
     pub hpet: Hpet,
     /// What the machine does when the guest asks for a reboot.
@@ -197,12 +203,28 @@ impl MachineConfig {
                 format!("{} are too many; a machine has at most {MAX_DEVICES}", self.devices.len()),
             );
         }
+        if self.serial.len() > MAX_SERIAL_PORTS {
+            wrong(
+                "serial",
+                format!("{} are too many; a machine has at most {MAX_SERIAL_PORTS}", self.serial.len()),
+            );
+        }
         self.check_devices(&mut errors);
         errors
     }
 
     fn check_devices(&self, errors: &mut Vec<ConfigError>) {
         let mut taken = Taken::default();
+        // Consoles count from the serial ports on.
+        let mut consoles = BTreeMap::new();
+        for (index, SerialConfig(target)) in self.serial.iter().enumerate() {
+            let setting = format!("serial.{index}");
+            if let Some(place) = target.exclusive()
+                && let Some(first) = consoles.insert(place.clone(), setting.clone())
+            {
+                errors.push(ConfigError::new(setting, format!("`{place}` is {first}'s already")));
+            }
+        }
         for (index, device) in self.devices.iter().enumerate() {
             let mut wrong = |key: &str, problem: String| {
                 let setting = format!("devices.{index}.{}{key}", device.kind());
@@ -241,8 +263,11 @@ impl MachineConfig {
                     }
                 }
                 DeviceConfig::VirtioConsole(console) => {
-                    if let Some(first) = taken.by_another(index, "console", console.file.display()) {
-                        wrong(".file", format!("device {first} writes to this file already"));
+                    let setting = format!("devices.{index}.virtio-console");
+                    if let Some(place) = console.exclusive()
+                        && let Some(first) = consoles.insert(place.clone(), setting)
+                    {
+                        wrong("", format!("`{place}` is {first}'s already"));
                     }
                 }
                 DeviceConfig::VfioPci(function) => {
@@ -308,6 +333,7 @@ mod tests {
             memory: MemoryConfig::from_value(ByteSize::from_mebibytes(128)),
             numa: Vec::new(),
             boot: BootConfig { kernel: "/vmlinuz".into(), initrd: None, cmdline: "console=ttyS0".to_owned() },
+            serial: vec![SerialConfig(Target::STDIO)],
             hpet: Hpet::default(),
             on_reboot: OnReboot::Exit,
             devices,

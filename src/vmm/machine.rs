@@ -10,18 +10,19 @@ use std::time::Instant;
 
 use crate::spec::acpi::{SCI, block};
 use crate::spec::pci::header;
-use crate::sys::signal::{self, QuestionSignal, TerminationSignals};
+use crate::sys::signal::{self, TerminationSignals, UserSignals};
 use crate::vmm::Lifecycle;
 use crate::vmm::acpi::srat::Node;
 use crate::vmm::acpi::{AcpiError, Platform, Tables, dsdt};
+use crate::vmm::backend::console::ConsoleError;
 use crate::vmm::boot::{BootError, Entry, Payload};
 use crate::vmm::bus::{AccessSize, Bus, BusDevice, RangeError};
 use crate::vmm::chipset::clock::{Alarms, Clock, HostClock};
 use crate::vmm::chipset::hpet::{HighPrecisionTimers, Hpet};
 use crate::vmm::chipset::power::Power;
 use crate::vmm::chipset::{hpet, i8042, pvpanic, rtc, serial};
-use crate::vmm::config::{ConfigError, DeviceConfig, InterruptMode, MachineConfig, OnReboot};
-use crate::vmm::console::{Console, Output};
+use crate::vmm::config::{ConfigError, DeviceConfig, InterruptMode, MachineConfig, OnReboot, SerialConfig};
+use crate::vmm::console::{self, InputQueue, Output, Port, Wiring};
 use crate::vmm::events::{Control, Order};
 use crate::vmm::interrupt::irqchip::{ChipState, IOAPIC_INPUTS, TIMER_INPUT};
 use crate::vmm::interrupt::timer::{self, Timer};
@@ -74,6 +75,9 @@ pub enum BuildError {
     /// A passed-through function.
     #[error(transparent)]
     Vfio(#[from] VfioError),
+    /// A console's place on the host.
+    #[error(transparent)]
+    Console(#[from] ConsoleError),
     /// ACPI tables.
     #[error(transparent)]
     Acpi(#[from] AcpiError),
@@ -109,11 +113,10 @@ pub struct Machine {
     pub(super) cpus: Vec<MachineCpu>,
     pub(super) threads: Vec<JoinHandle<()>>,
     pub(super) shared: Arc<Shared>,
-    pub(super) serial: Arc<serial::Serial>,
-    pub(super) console: Console,
+    pub(super) ports: Vec<Port>,
     pub(super) stats: Sources,
     /// Made after the other signals, so that it stands before them.
-    pub(super) question: QuestionSignal,
+    pub(super) user_signals: UserSignals,
     pub(super) signals: TerminationSignals,
     /// Of the vCPUs.
     pub(super) priority: Option<u8>,
@@ -163,7 +166,7 @@ impl Machine {
         }
         // Before any thread exists: all inherit the mask.
         let signals = TerminationSignals::new().map_err(process("take over signals"))?;
-        let question = QuestionSignal::new().map_err(process("take over signals"))?;
+        let user_signals = UserSignals::new().map_err(process("take over signals"))?;
         signal::install_kick_handler().map_err(process("install a signal handler"))?;
 
         // What can be wrong with files is found before a device is touched.
@@ -210,19 +213,16 @@ impl Machine {
         });
 
         // Chipset.
-        let output = Arc::new(Output::new().map_err(process("make an eventfd"))?);
         let lines = Lines::new(&vm);
-        let serial = Arc::new(
-            serial::Serial::new(lines.line(serial::COM1_GSI), Arc::clone(&output))
-                .map_err(process("make an eventfd"))?,
-        );
+        let mut consoles = Vec::new();
         let has_pvpanic = config.devices.iter().any(|device| matches!(device, DeviceConfig::Pvpanic(_)));
-        let mut chipset = Chipset::new(&shared, &serial, has_pvpanic)?;
+        let mut chipset = Chipset::new(&shared, has_pvpanic)?;
+        chipset.add_serial_ports(config, &shared, &lines, &mut consoles)?;
         let timer = chipset.add_interrupt_chips(&shared, &lines)?;
         let power = chipset.add_interrupting(config, &shared, &lines, timer)?;
 
         // virtio and passed-through functions, in the order of the configuration.
-        let functions = add_functions(config, &vm, &memory, &lines, &shared.root)?;
+        let functions = add_functions(config, &vm, &memory, &lines, &shared.root, &mut consoles)?;
 
         // BARs, then the tables that describe the result.
         shared.root.place_bars()?;
@@ -236,6 +236,7 @@ impl Machine {
             interrupt_devices: functions,
             pvpanic: has_pvpanic,
             hpet: config.hpet,
+            serial_ports: config.serial.len(),
         })?;
 
         // vCPUs and the payload's entry.
@@ -258,17 +259,16 @@ impl Machine {
         let power_on = chips.map(|chips| PowerOn { chips });
 
         // Last, since a terminal becomes raw by it: messages of what failed above come out straight.
-        let console = Console::open(output).map_err(process("take standard input and output"))?;
+        let ports = console::open(consoles)?;
         let machine = Self {
             name: config.name.clone(),
             on_reboot: config.on_reboot,
             cpus,
             threads: Vec::new(),
             shared,
-            serial,
-            console,
+            ports,
             stats,
-            question,
+            user_signals,
             signals,
             priority: config.cpus.priority(),
             coalesces_until: coalesces.then(|| Instant::now() + Coalesced::LIFETIME),
@@ -375,10 +375,9 @@ impl Drop for Machine {
 
 impl Chipset {
     /// The devices that every machine has, and the panic port where it is asked for.
-    fn new(shared: &Shared, serial: &Arc<serial::Serial>, has_pvpanic: bool) -> Result<Self, RangeError> {
+    fn new(shared: &Shared, has_pvpanic: bool) -> Result<Self, RangeError> {
         let mut chipset =
             Self { devices: Vec::new(), config_ports: ConfigPorts::new(Arc::clone(&shared.root)) };
-        chipset.add(&shared.pio, serial::COM1.into(), 8, serial)?;
         if has_pvpanic {
             chipset.add(&shared.pio, pvpanic::PORT.into(), 1, &Arc::new(pvpanic::Pvpanic))?;
         }
@@ -386,6 +385,24 @@ impl Chipset {
         let ecam = Ecam::new(Arc::clone(&shared.root));
         shared.mmio.insert(layout::ECAM.start, layout::ECAM.end - layout::ECAM.start, ecam)?;
         Ok(chipset)
+    }
+
+    /// Serial ports, with their consoles to be opened later.
+    fn add_serial_ports(
+        &mut self,
+        config: &MachineConfig,
+        shared: &Shared,
+        lines: &Lines,
+        consoles: &mut Vec<Wiring>,
+    ) -> Result<(), BuildError> {
+        for (SerialConfig(target), (port, gsi)) in config.serial.iter().zip(serial::PORTS) {
+            let output = Arc::new(Output::new().map_err(process("make an eventfd"))?);
+            let serial = serial::Serial::new(lines.line(gsi), Arc::clone(&output));
+            let serial = Arc::new(serial.map_err(process("make an eventfd"))?);
+            self.add(&shared.pio, port.into(), serial::LENGTH, &serial)?;
+            consoles.push(Wiring { target: target.clone(), output, receiver: serial });
+        }
+        Ok(())
     }
 
     /// The devices that have an interrupt line, and those in which something becomes due by itself.
@@ -508,6 +525,7 @@ fn add_functions(
     memory: &Arc<GuestMemory>,
     lines: &Lines,
     root: &PciRoot,
+    consoles: &mut Vec<Wiring>,
 ) -> Result<Vec<u8>, BuildError> {
     let mut numbers = Vec::new();
     let mut container = None;
@@ -521,7 +539,13 @@ fn add_functions(
         let function: Arc<dyn PciFunction> = match device {
             DeviceConfig::VirtioBlock(config) => virtio::build(VirtioConfig::Block(config), context())?,
             DeviceConfig::VirtioNet(config) => virtio::build(VirtioConfig::Net(config), context())?,
-            DeviceConfig::VirtioConsole(config) => virtio::build(VirtioConfig::Console(config), context())?,
+            DeviceConfig::VirtioConsole(config) => {
+                let output = Arc::new(Output::new().map_err(process("make an eventfd"))?);
+                let input = Arc::new(InputQueue::new().map_err(process("make an eventfd"))?);
+                let console = virtio::console::Console::new(config, Arc::clone(&output), Arc::clone(&input));
+                consoles.push(Wiring { target: config.clone(), output, receiver: input });
+                virtio::build(VirtioConfig::Console(&Arc::new(console)), context())?
+            }
             DeviceConfig::VirtioRng(config) => virtio::build(VirtioConfig::Rng(config), context())?,
             DeviceConfig::VfioPci(config) => {
                 let container = match &container {

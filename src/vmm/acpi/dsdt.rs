@@ -37,7 +37,8 @@ pub fn intx_gsi(interrupts: InterruptMode, device: u8, pin: u8) -> u32 {
 pub(super) fn build(platform: &Platform) -> Vec<u8> {
     let mut body = Vec::new();
     body.extend(soft_off());
-    let mut devices = vec![host_bridge(platform), motherboard(), serial_port(), clock(), keyboard(), mouse()];
+    let mut devices = vec![host_bridge(platform), motherboard(), clock(), keyboard(), mouse()];
+    devices.extend(serial_ports(platform.serial_ports));
     if platform.hpet == Hpet::Present {
         devices.push(timers());
     }
@@ -173,17 +174,20 @@ fn motherboard() -> Vec<u8> {
     ))
 }
 
-fn serial_port() -> Vec<u8> {
-    let ports = IO::new(serial::COM1, serial::COM1, 1, 8);
-    let interrupt = isa_interrupt(serial::COM1_GSI);
-    aml(&Device::new(
-        Path::new("COM1"),
-        vec![
-            &Name::new(Path::new("_HID"), &EISAName::new("PNP0501")),
-            &Name::new(Path::new("_UID"), &ONE),
-            &Name::new(Path::new("_CRS"), &ResourceTemplate::new(vec![&ports, &interrupt])),
-        ],
-    ))
+fn serial_ports(count: usize) -> impl Iterator<Item = Vec<u8>> {
+    let names = ["COM1", "COM2"].into_iter().zip(1u8..);
+    names.zip(serial::PORTS).take(count).map(|((name, number), (port, gsi))| {
+        let ports = IO::new(port, port, 1, 8);
+        let interrupt = isa_interrupt(gsi);
+        aml(&Device::new(
+            Path::new(name),
+            vec![
+                &Name::new(Path::new("_HID"), &EISAName::new("PNP0501")),
+                &Name::new(Path::new("_UID"), &number),
+                &Name::new(Path::new("_CRS"), &ResourceTemplate::new(vec![&ports, &interrupt])),
+            ],
+        ))
+    })
 }
 
 /// An edge-triggered interrupt of a device on the ISA bus.

@@ -45,6 +45,8 @@ pub struct Platform {
     pub pvpanic: bool,
     /// Whether the high precision timers are there.
     pub hpet: Hpet,
+    /// How many serial ports there are.
+    pub serial_ports: usize,
 }
 
 /// The tables cannot be placed.
@@ -118,7 +120,9 @@ impl Tables {
             tables.push(area.place(&hpet::build()));
         }
         tables.push(area.place(&waet::build()));
-        tables.push(area.place(&spcr::build()));
+        if platform.serial_ports > 0 {
+            tables.push(area.place(&spcr::build()));
+        }
         if !platform.nodes.is_empty() {
             tables.push(area.place(&srat::build(&platform.nodes)));
             tables.push(area.place(&slit::build(&platform.distances)));

@@ -15,6 +15,7 @@ fn platform() -> Platform {
         interrupt_devices: (1..32).collect(),
         pvpanic: true,
         hpet: Hpet::Present,
+        serial_ports: 2,
     }
 }
 

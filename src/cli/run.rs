@@ -14,7 +14,9 @@ use crate::setup::goal::Selector;
 use crate::spec::units::ByteSize;
 use crate::vmm::boot::BootError;
 use crate::vmm::chipset::pvpanic::PvpanicConfig;
-use crate::vmm::config::{CpuConfig, InterruptMode, MachineConfig, SerialConfig, ShortForm, Target, Word};
+use crate::vmm::config::{
+    CpuConfig, InterruptMode, MachineConfig, ModuleConfig, SerialConfig, ShortForm, Target, Word,
+};
 use crate::vmm::machine::{BuildError, Machine};
 use crate::vmm::memory::MemoryError;
 use crate::vmm::run::ExitReason;
@@ -45,7 +47,7 @@ Places of consoles: stdio, none, pty[,link=PATH] (a terminal of its own; the lin
 256MiB unless a limit is given; the rest is dropped), socket=PATH (a Unix socket, one connection at a time).
 
 Exit codes: 0 the guest powered off, 10 it asked for a reboot, 11 its kernel panicked, 12 the machine failed,
-130 ended by a signal or by Ctrl-A x.
+130 ended by a signal or by Ctrl-A x. A guest with isa-debug-exit can ask for any odd code.
 
 Examples:
   thruway run sriov-nic --kernel vmlinuz --initrd initrd.img
@@ -55,12 +57,15 @@ pub(crate) struct Args {
     /// Name of a built-in profile, or path of a file; flags go over what it says
     #[arg(value_name = "PROFILE", required_unless_present = "kernel")]
     profile: Option<String>,
-    /// Linux bzImage, or ELF file with a PVH entry point
+    /// Linux bzImage, ELF file with a PVH entry point, or multiboot image; it is started as what it is
     #[arg(long, value_name = "FILE")]
     kernel: Option<PathBuf>,
     /// Initial RAM disk
     #[arg(long, value_name = "FILE")]
     initrd: Option<PathBuf>,
+    /// Add a module for a multiboot kernel, behind the initial RAM disk, with what the kernel is told of it
+    #[arg(long, value_name = "FILE[,cmdline=TEXT]")]
+    module: Vec<String>,
     /// Kernel command line [default without a profile: console=ttyS0]
     #[arg(long, value_name = "TEXT", allow_hyphen_values = true)]
     cmdline: Option<String>,
@@ -179,6 +184,7 @@ pub(crate) fn run(args: &Args, context: &Context) -> CliResult {
         ExitReason::Reboot => Exit::GuestReboot,
         ExitReason::Panic => Exit::GuestPanic,
         ExitReason::Interrupted => Exit::Interrupted,
+        ExitReason::DebugExit(code) => return Ok(code.into()),
         ExitReason::Fault(_) => return Err(Failure::new(Exit::VmmFault, reason.to_string())),
     };
     if exit != Exit::Ok {
@@ -227,6 +233,11 @@ fn lay_over(args: &Args, loaded: &mut Loaded) -> Result<(), Failure> {
     if let Some(initrd) = &args.initrd {
         loaded.profile.machine.boot.initrd = Some(absolute(initrd)?);
         loaded.overridden("machine.boot.initrd");
+    }
+    for module in &args.module {
+        let (file, cmdline) = module.split_once(",cmdline=").unwrap_or((module, ""));
+        let module = ModuleConfig { file: absolute(Path::new(file))?, cmdline: cmdline.to_owned() };
+        loaded.profile.machine.boot.modules.push(module);
     }
     if let Some(cmdline) = &args.cmdline {
         loaded.profile.machine.boot.cmdline.clone_from(cmdline);

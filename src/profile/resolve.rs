@@ -7,7 +7,9 @@ use crate::profile::schema::{Device, Machine, Profile, SCHEMA_VERSION};
 use crate::setup::goal::{Selector, is_kernel_name, wrong_kernel_argument};
 use crate::spec::cpu_list::CpuList;
 use crate::spec::pci::PciAddress;
-use crate::vmm::config::{BootConfig, ConfigError, DeviceConfig, MachineConfig, SerialConfig, is_name};
+use crate::vmm::config::{
+    BootConfig, ConfigError, DeviceConfig, MachineConfig, ModuleConfig, SerialConfig, is_name,
+};
 use crate::vmm::vfio::VfioConfig;
 
 /// The machine of `profile`. Relative paths are taken from `directory`; `lookup` says which function a selector names.
@@ -177,6 +179,8 @@ impl Gather<'_> {
                 }
                 Device::VirtioRng(rng) => DeviceConfig::VirtioRng(rng),
                 Device::Pvpanic(pvpanic) => DeviceConfig::Pvpanic(pvpanic),
+                Device::Vmgenid(identity) => DeviceConfig::Vmgenid(identity),
+                Device::IsaDebugExit(port) => DeviceConfig::IsaDebugExit(port),
                 Device::VfioPci(function) => match lookup(&function.select) {
                     Ok(Some(address)) => DeviceConfig::VfioPci(VfioConfig { address }),
                     Ok(None) => continue,
@@ -192,6 +196,10 @@ impl Gather<'_> {
         }
         let mut memory = memory.clone();
         memory.file = memory.file.as_ref().map(absolute);
+        let module = |module: &ModuleConfig| ModuleConfig {
+            file: absolute(&module.file),
+            cmdline: module.cmdline.clone(),
+        };
         let mut serial = serial.clone();
         for path in serial.iter_mut().filter_map(|SerialConfig(target)| target.paths_mut()) {
             *path = absolute(path);
@@ -206,6 +214,8 @@ impl Gather<'_> {
                 kernel: self.directory.join(&self.kernel),
                 initrd: boot.initrd.as_ref().map(absolute),
                 cmdline: boot.cmdline.clone(),
+                protocol: boot.protocol,
+                modules: boot.modules.iter().map(module).collect(),
             },
             serial,
             hpet: *hpet,

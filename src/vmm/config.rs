@@ -16,9 +16,12 @@ use serde::{Deserialize, Serialize};
 use crate::spec::ethernet::MacAddress;
 use crate::spec::units::ByteSize;
 pub use crate::vmm::backend::console::{SerialConfig, Target, Word};
+use crate::vmm::boot::multiboot;
+use crate::vmm::chipset::debug_exit::DebugExitConfig;
 pub use crate::vmm::chipset::hpet::Hpet;
 use crate::vmm::chipset::pvpanic::PvpanicConfig;
 use crate::vmm::chipset::serial;
+use crate::vmm::chipset::vmgenid::VmGenIdConfig;
 pub use crate::vmm::memory::config::{HugePages, MemoryConfig};
 use crate::vmm::numa;
 pub use crate::vmm::numa::NodeConfig;
@@ -39,6 +42,8 @@ pub const MAX_MEMORY: ByteSize = ByteSize::from_mebibytes(256 << 10);
 
 /// Most devices: PCI bus 0 has 32 slots, of which the host bridge takes 0 and the chipset 31.
 pub const MAX_DEVICES: usize = 30;
+/// Most modules of a multiboot kernel, beside its initial RAM disk.
+pub const MAX_MODULES: usize = multiboot::MAX_MODULES - 1;
 /// Most serial ports.
 pub const MAX_SERIAL_PORTS: usize = serial::PORTS.len();
 /// Longest command line, in bytes without its final NUL (Linux: arch/x86/include/asm/setup.h, COMMAND_LINE_SIZE).
@@ -93,13 +98,44 @@ pub struct MachineConfig {
 }
 
 /// What is started in the machine.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize)]
 pub struct BootConfig {
-    /// A Linux bzImage, or an ELF file with a PVH entry point.
+    /// A Linux bzImage, an ELF file with a PVH entry point, or a multiboot image.
     pub kernel: PathBuf,
     /// Initial RAM disk.
     pub initrd: Option<PathBuf>,
     /// Kernel command line, without a final NUL.
+    pub cmdline: String,
+    /// What the kernel is started by.
+    pub protocol: Protocol,
+    /// Files that a multiboot kernel gets behind the initial RAM disk.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub modules: Vec<ModuleConfig>,
+}
+
+/// By which protocol a kernel is started.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "kebab-case")]
+pub enum Protocol {
+    /// By what the file is.
+    #[default]
+    Auto,
+    /// Linux's own, for a bzImage.
+    Linux,
+    /// PVH, for an ELF file with its entry point.
+    Pvh,
+    /// Multiboot 1.
+    Multiboot,
+}
+
+/// A file for a multiboot kernel.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct ModuleConfig {
+    /// The file.
+    pub file: PathBuf,
+    /// What the kernel is told with it.
+    #[serde(default)]
     pub cmdline: String,
 }
 
@@ -144,6 +180,10 @@ pub enum DeviceConfig {
     VfioPci(VfioConfig),
     /// The port by which a guest kernel reports its panic.
     Pvpanic(PvpanicConfig),
+    /// An identity of this start of the machine.
+    Vmgenid(VmGenIdConfig),
+    /// The port by which a test in a guest ends the machine.
+    IsaDebugExit(DebugExitConfig),
 }
 
 impl DeviceConfig {
@@ -157,6 +197,8 @@ impl DeviceConfig {
             Self::VirtioRng(_) => "virtio-rng",
             Self::VfioPci(_) => "vfio-pci",
             Self::Pvpanic(_) => "pvpanic",
+            Self::Vmgenid(_) => "vmgenid",
+            Self::IsaDebugExit(_) => "isa-debug-exit",
         }
     }
 }
@@ -196,6 +238,10 @@ impl MachineConfig {
         }
         if self.boot.cmdline.contains(['\0', '\n', '\r']) {
             wrong("boot.cmdline", "a line break or a NUL would end the command line early".to_owned());
+        }
+        if self.boot.modules.len() > MAX_MODULES {
+            let count = self.boot.modules.len();
+            wrong("boot.modules", format!("{count} are too many; a kernel gets at most {MAX_MODULES}"));
         }
         if self.devices.len() > MAX_DEVICES {
             wrong(
@@ -276,9 +322,9 @@ impl MachineConfig {
                         wrong("", format!("{address} is device {first} already; a function has one owner"));
                     }
                 }
-                DeviceConfig::Pvpanic(_) => {
-                    if let Some(first) = taken.by_another(index, "pvpanic", "") {
-                        wrong("", format!("device {first} is a panic port already; its address is fixed"));
+                DeviceConfig::Pvpanic(_) | DeviceConfig::Vmgenid(_) | DeviceConfig::IsaDebugExit(_) => {
+                    if let Some(first) = taken.by_another(index, device.kind(), "") {
+                        wrong("", format!("device {first} is one already; its address is fixed"));
                     }
                 }
                 DeviceConfig::VirtioRng(_) => {}
@@ -332,7 +378,11 @@ mod tests {
             interrupts: InterruptMode::Kernel,
             memory: MemoryConfig::from_value(ByteSize::from_mebibytes(128)),
             numa: Vec::new(),
-            boot: BootConfig { kernel: "/vmlinuz".into(), initrd: None, cmdline: "console=ttyS0".to_owned() },
+            boot: BootConfig {
+                kernel: "/vmlinuz".into(),
+                cmdline: "console=ttyS0".to_owned(),
+                ..BootConfig::default()
+            },
             serial: vec![SerialConfig(Target::STDIO)],
             hpet: Hpet::default(),
             on_reboot: OnReboot::Exit,

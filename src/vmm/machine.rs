@@ -18,8 +18,10 @@ use crate::vmm::backend::console::ConsoleError;
 use crate::vmm::boot::{BootError, Entry, Payload};
 use crate::vmm::bus::{AccessSize, Bus, BusDevice, RangeError};
 use crate::vmm::chipset::clock::{Alarms, Clock, HostClock};
+use crate::vmm::chipset::debug_exit::{self, DebugExit};
 use crate::vmm::chipset::hpet::{HighPrecisionTimers, Hpet};
 use crate::vmm::chipset::power::Power;
+use crate::vmm::chipset::vmgenid::VmGenId;
 use crate::vmm::chipset::{hpet, i8042, pvpanic, rtc, serial};
 use crate::vmm::config::{ConfigError, DeviceConfig, InterruptMode, MachineConfig, OnReboot, SerialConfig};
 use crate::vmm::console::{self, InputQueue, Output, Port, Wiring};
@@ -123,6 +125,7 @@ pub struct Machine {
     /// Until when KVM collects writes; see [`Coalesced`].
     pub(super) coalesces_until: Option<Instant>,
     pub(super) power: Arc<Power>,
+    pub(super) debug_exit: Option<Arc<DebugExit>>,
     chipset: Chipset,
     payload: Payload,
     tables: Tables,
@@ -215,9 +218,18 @@ impl Machine {
         // Chipset.
         let lines = Lines::new(&vm);
         let mut consoles = Vec::new();
-        let has_pvpanic = config.devices.iter().any(|device| matches!(device, DeviceConfig::Pvpanic(_)));
+        let has = |kind: &str| config.devices.iter().any(|device| device.kind() == kind);
+        let (has_pvpanic, has_vmgenid) = (has("pvpanic"), has("vmgenid"));
         let mut chipset = Chipset::new(&shared, has_pvpanic)?;
         chipset.add_serial_ports(config, &shared, &lines, &mut consoles)?;
+        if has_vmgenid {
+            let identity = VmGenId::new(&*vm).map_err(process("make a generation identity"))?;
+            chipset.devices.push(Arc::new(identity));
+        }
+        let debug_exit = has("isa-debug-exit").then(Arc::<DebugExit>::default);
+        if let Some(port) = &debug_exit {
+            chipset.add(&shared.pio, debug_exit::PORT.into(), debug_exit::LENGTH, port)?;
+        }
         let timer = chipset.add_interrupt_chips(&shared, &lines)?;
         let power = chipset.add_interrupting(config, &shared, &lines, timer)?;
 
@@ -235,6 +247,7 @@ impl Machine {
             windows,
             interrupt_devices: functions,
             pvpanic: has_pvpanic,
+            vmgenid: has_vmgenid,
             hpet: config.hpet,
             serial_ports: config.serial.len(),
         })?;
@@ -273,6 +286,7 @@ impl Machine {
             priority: config.cpus.priority(),
             coalesces_until: coalesces.then(|| Instant::now() + Coalesced::LIFETIME),
             power,
+            debug_exit,
             chipset,
             payload,
             tables,
@@ -555,7 +569,7 @@ fn add_functions(
                 vfio::open(config, &container, context())?
             }
             // Part of the chipset, not of the PCI bus.
-            DeviceConfig::Pvpanic(_) => continue,
+            DeviceConfig::Pvpanic(_) | DeviceConfig::Vmgenid(_) | DeviceConfig::IsaDebugExit(_) => continue,
         };
         let slot = Slot::new(next, 0).expect("the configuration was checked: at most 30 devices");
         root.insert(slot, function)?;

@@ -27,6 +27,8 @@ pub enum ExitReason {
     Reboot,
     /// The guest's kernel panicked.
     Panic,
+    /// The guest ended it by its test port, with this exit code.
+    DebugExit(u8),
     /// The machine could not go on; why.
     Fault(String),
     /// A signal or the user at the console ended it.
@@ -39,6 +41,7 @@ impl fmt::Display for ExitReason {
             Self::PowerOff => f.write_str("the guest powered off"),
             Self::Reboot => f.write_str("the guest asked for a reboot"),
             Self::Panic => f.write_str("the guest's kernel panicked"),
+            Self::DebugExit(code) => write!(f, "the guest ended the machine with code {code}"),
             Self::Fault(why) => write!(f, "the machine failed: {why}"),
             Self::Interrupted => f.write_str("interrupted"),
         }
@@ -164,6 +167,9 @@ impl Machine {
         match request {
             Request::PowerOff => Some(ExitReason::PowerOff),
             Request::Panic => Some(ExitReason::Panic),
+            Request::DebugExit => {
+                Some(ExitReason::DebugExit(self.debug_exit.as_ref().map_or(1, |port| port.code())))
+            }
             Request::Fault(why) => Some(ExitReason::Fault(why)),
             Request::Reset if self.on_reboot == OnReboot::Exit => Some(ExitReason::Reboot),
             Request::Reset => {

@@ -53,6 +53,8 @@ pub fn export(config: &MachineConfig, prepare: &str) -> Result<String, ExportErr
             DeviceConfig::VfioPci(function) => {
                 functions.push(format!("path=/sys/bus/pci/devices/{}", function.address));
             }
+            // It has neither.
+            DeviceConfig::Vmgenid(_) | DeviceConfig::IsaDebugExit(_) => {}
             DeviceConfig::Pvpanic(_) => options.push(vec!["--pvpanic".to_owned()]),
         }
     }

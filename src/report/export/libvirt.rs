@@ -48,6 +48,9 @@ pub fn export(config: &MachineConfig, prepare: &str) -> Result<String, ExportErr
     };
     xml.line(1, &format!("<on_reboot>{on_reboot}</on_reboot>"));
     xml.line(1, "<on_crash>destroy</on_crash>");
+    if config.devices.iter().any(|device| matches!(device, DeviceConfig::Vmgenid(_))) {
+        xml.line(1, "<genid/>");
+    }
     xml.line(1, "<devices>");
     for SerialConfig(target) in &config.serial {
         let (kind, source) = place(target)?;
@@ -119,6 +122,8 @@ pub fn export(config: &MachineConfig, prepare: &str) -> Result<String, ExportErr
                 );
                 xml.line(2, "</hostdev>");
             }
+            // A feature of the domain, and nothing that it has.
+            DeviceConfig::Vmgenid(_) | DeviceConfig::IsaDebugExit(_) => {}
             DeviceConfig::Pvpanic(_) => xml.line(2, "<panic model='isa'/>"),
         }
     }

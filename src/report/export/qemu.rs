@@ -76,6 +76,8 @@ pub fn export(config: &MachineConfig, prepare: &str) -> Result<String, ExportErr
                 options.push(option("-device", format!("vfio-pci,host={}", function.address)));
             }
             DeviceConfig::Pvpanic(_) => options.push(option("-device", "pvpanic")),
+            DeviceConfig::Vmgenid(_) => options.push(option("-device", "vmgenid,guid=auto")),
+            DeviceConfig::IsaDebugExit(_) => options.push(option("-device", "isa-debug-exit")),
         }
     }
     script(&head("#", config, prepare), "qemu-system-x86_64", &options)

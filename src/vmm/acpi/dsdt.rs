@@ -10,7 +10,7 @@ use acpi_tables::aml::{
 
 use crate::spec::acpi::SLP_TYP_S5;
 use crate::vmm::acpi::{Platform, aml, table};
-use crate::vmm::chipset::{hpet, i8042, pvpanic, rtc, serial};
+use crate::vmm::chipset::{hpet, i8042, pvpanic, rtc, serial, vmgenid};
 use crate::vmm::config::{Hpet, InterruptMode};
 use crate::vmm::interrupt::PIC_INTX;
 use crate::vmm::layout;
@@ -44,6 +44,9 @@ pub(super) fn build(platform: &Platform) -> Vec<u8> {
     }
     if platform.pvpanic {
         devices.push(panic_port());
+    }
+    if platform.vmgenid {
+        devices.push(generation());
     }
     let devices: Vec<Raw> = devices.into_iter().map(Raw).collect();
     let children = devices.iter().map(|device| device as &dyn Aml).collect();
@@ -241,6 +244,20 @@ fn timers() -> Vec<u8> {
             &Name::new(Path::new("_HID"), &EISAName::new("PNP0103")),
             &Name::new(Path::new("_UID"), &ZERO),
             &Name::new(Path::new("_CRS"), &ResourceTemplate::new(vec![&registers])),
+        ],
+    ))
+}
+
+/// Drivers look for the compatible name; `ADDR` is the low and the high half of the address.
+fn generation() -> Vec<u8> {
+    let [low, high] = [vmgenid::ADDRESS & 0xFFFF_FFFF, vmgenid::ADDRESS >> 32];
+    aml(&Device::new(
+        Path::new("VGEN"),
+        vec![
+            &Name::new(Path::new("_HID"), &"THRY0001"),
+            &Name::new(Path::new("_CID"), &"VM_Gen_Counter"),
+            &Name::new(Path::new("_DDN"), &"VM_Gen_Counter"),
+            &Name::new(Path::new("ADDR"), &Package::new(vec![&low, &high])),
         ],
     ))
 }

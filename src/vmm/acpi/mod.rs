@@ -43,6 +43,8 @@ pub struct Platform {
     pub interrupt_devices: Vec<u8>,
     /// Whether the panic port is there.
     pub pvpanic: bool,
+    /// Whether the generation identity is there.
+    pub vmgenid: bool,
     /// Whether the high precision timers are there.
     pub hpet: Hpet,
     /// How many serial ports there are.

@@ -142,7 +142,7 @@ impl Timed for HighPrecisionTimers {
 /// The register of eight bytes that an access lies in, and the bit at which it begins.
 fn register(offset: u64, size: AccessSize) -> Result<(u64, u32), IoError> {
     let within = offset % 8;
-    if within % size.bytes() as u64 != 0 {
+    if !within.is_multiple_of(size.bytes() as u64) {
         return Err(IoError::Unaligned);
     }
     Ok((offset - within, u32::try_from(8 * within).unwrap_or(0)))

@@ -334,7 +334,7 @@ impl Mc146818 {
 
     fn encode(&self, value: i64) -> u8 {
         let value = u8::try_from(value.rem_euclid(100)).unwrap_or(0);
-        if self.b & b::BINARY != 0 { value } else { (value / 10) << 4 | value % 10 }
+        if self.b & b::BINARY != 0 { value } else { ((value / 10) << 4) | (value % 10) }
     }
 
     fn decode(&self, value: u8) -> u8 {

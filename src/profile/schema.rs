@@ -80,7 +80,7 @@ pub struct Machine {
     pub boot: Boot,
     /// Its serial ports, COM1 and COM2, and where they are: `stdio`, `pty`, `none`, or a mapping with `file` or `socket`.
     pub serial: Vec<SerialConfig>,
-    /// Whether it has high precision timers (HPET), which few guests need.
+    /// Whether it has high precision timers (HPET), which guests with other clocks do not need.
     pub hpet: Hpet,
     /// What happens when the guest asks for a reboot.
     pub on_reboot: OnReboot,

@@ -151,7 +151,7 @@ fn the_keyboard_controller_passes_its_test_and_the_timers_say_what_they_are() {
         .print("H")
         .power_off();
     let Some(lab) = Lab::new(&guest) else { return };
-    let run = lab.run(&[]);
+    let run = run(program().arg("run").arg(profile_of(&lab, "  hpet: present\n")), b"");
     assert_eq!((run.code, run.stdout.as_str()), (Some(0), "UH"), "{}", run.stderr);
 }
 
@@ -274,7 +274,8 @@ fn every_port_and_every_register_of_the_timers_takes_every_width_and_edge_value(
             ])
             .power_off();
         let Some(lab) = Lab::new(&guest) else { return };
-        let run = lab.run(&["--serial", "none", "--serial", "none"]);
+        let profile = profile_of(&lab, "  hpet: present\n  serial: [none, none]\n");
+        let run = run(program().arg("run").arg(profile), b"");
         assert_eq!(run.code, Some(0), "{value:#x}: {}", run.stderr);
         assert!(!run.stderr.contains("panicked"), "{}", run.stderr);
     }

@@ -81,9 +81,9 @@ fn of(mebibytes: u64) -> MemoryConfig {
 fn private_and_named_memory_are_cleared_where_they_were_touched() {
     let directory = tempfile::tempdir().unwrap();
     let path = directory.path().join("ram");
-    let private = MemoryConfig { shared: false, ..of(16) };
+    let shared = MemoryConfig { shared: true, ..of(16) };
     let named = MemoryConfig { file: Some(path.clone()), ..of(16) };
-    for config in [private, named] {
+    for config in [of(16), shared, named] {
         let memory = built(&config).unwrap();
         memory.write(0x5FFE, &[0xA5; 4]).unwrap();
         memory.write((16 << 20) - 4, &[0xA5; 4]).unwrap();
@@ -98,10 +98,23 @@ fn private_and_named_memory_are_cleared_where_they_were_touched() {
 }
 
 #[test]
+fn ram_lies_where_huge_pages_can_stand_behind_it() {
+    for mebibytes in [16, 17, 3072] {
+        for shared in [false, true] {
+            let memory = built(&MemoryConfig { shared, ..of(mebibytes) }).unwrap();
+            for region in memory.regions() {
+                let (host, guest) = (region.host_address, region.guest_address);
+                assert_eq!((host ^ guest) % (2 << 20), 0, "{mebibytes} MiB, shared: {shared}: {host:x}");
+            }
+        }
+    }
+}
+
+#[test]
 fn a_guest_larger_than_the_host_is_no_error_until_all_of_it_is_taken() {
-    let huge = MemoryConfig { shared: false, ..of(256 << 10) };
-    for config in [of(256 << 10), huge.clone()] {
-        built(&config).unwrap();
+    let huge = of(256 << 10);
+    for shared in [false, true] {
+        built(&MemoryConfig { shared, ..huge.clone() }).unwrap();
     }
     let error = built(&MemoryConfig { prefault: true, ..huge }).unwrap_err();
     assert!(matches!(error, MemoryError::HostMemory { .. }), "{error}");

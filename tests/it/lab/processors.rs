@@ -123,7 +123,7 @@ start four
 let_go four
 
 profile eight "  cpus: {dies: 2, cores: 2, threads: 2}
-  memory: {size: 256MiB, shared: false}"
+  memory: {size: 256MiB, shared: true}"
 start eight
 let_go eight
 

@@ -123,14 +123,22 @@ pub fn ram_ranges(size_bytes: u64, page_bytes: u64, holes: &[Range<u64>]) -> Vec
 }
 
 /// The window for 64-bit BARs of a machine whose RAM ends at `ram_end` and whose CPUs drive `physical_bits` address
-/// bits: from the next multiple of 4 GiB above RAM and 4 GiB, up to half of the address space so that neither a host's
-/// narrower IOMMU nor AMD's reserved range below 1 TiB is touched.
+/// bits: from the next multiple of 4 GiB above RAM and 4 GiB, up to 256 GiB so that neither a host's narrower IOMMU nor AMD's
+/// reserved range below 1 TiB is touched, or half of a smaller address space. RAM that leaves too little below that moves the
+/// end up, as far as the processor reaches.
 #[must_use]
 pub fn mmio64(ram_end: u64, physical_bits: u8) -> Range<u64> {
     let start = ram_end.max(HIGH_RAM).next_multiple_of(1 << 32);
-    let end = 1u64 << u32::from(physical_bits.clamp(36, 39)).saturating_sub(1);
+    let reach = 1u64 << u32::from(physical_bits.clamp(36, 52));
+    let usual = (reach / 2).min(1 << 38);
+    let least = LEAST_MMIO64.min(reach / 4);
+    let end =
+        if usual.saturating_sub(start) >= least { usual } else { start.saturating_add(least).min(reach) };
     start..end.max(start)
 }
+
+/// What BARs above 4 GiB get at least, where the processor addresses four times as much.
+const LEAST_MMIO64: u64 = 64 << 30;
 
 #[cfg(test)]
 mod tests {
@@ -190,5 +198,9 @@ mod tests {
         assert_eq!(mmio64(1 << 30, 39), 1 << 32..1 << 38);
         assert_eq!(mmio64(HIGH_RAM + 1, 39).start, 2 << 32);
         assert!(mmio64(1 << 40, 36).is_empty());
+        assert_eq!(mmio64(1 << 30, 36), 1 << 32..1 << 35);
+        assert_eq!(mmio64(30 << 30, 36), 32 << 30..48 << 30);
+        assert_eq!(mmio64((256 << 30) + 1, 48), 260 << 30..324 << 30);
+        assert_eq!(mmio64(100 << 30, 48), 100 << 30..1 << 38);
     }
 }

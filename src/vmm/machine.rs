@@ -173,14 +173,19 @@ impl Machine {
         let deadline = TscDeadline(vm.has(kvm_ioctls::Cap::TscDeadlineTimer));
         let selected = cpuid::select(&supported, deadline, &config.cpus)?;
         let watch = Watch { progress, stop: &|| signals.take().is_some() };
-        let functions = config.devices.iter().filter_map(|device| match device {
-            DeviceConfig::VfioPci(function) => Some(function.address),
-            _ => None,
-        });
+        let passed: Vec<_> = config
+            .devices
+            .iter()
+            .filter_map(|device| match device {
+                DeviceConfig::VfioPci(function) => Some(function.address),
+                _ => None,
+            })
+            .collect();
         let wanted = Wanted {
             config: &config.memory,
             nodes: &config.numa,
-            holes: &vfio::unreachable(functions),
+            holes: &vfio::unreachable(passed.iter().copied()),
+            is_pinned: !passed.is_empty(),
             physical_bits: cpuid::physical_bits(&selected),
         };
         let memory = Arc::new(GuestMemory::build(&wanted, watch)?);

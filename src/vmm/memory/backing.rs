@@ -27,6 +27,9 @@ pub struct Wanted<'a> {
     pub nodes: &'a [NodeConfig],
     /// Guest-physical addresses where none may be, because devices that are passed through cannot reach it there.
     pub holes: &'a [Range<u64>],
+    /// Whether devices that are passed through will hold all of it. It is then taken at once, since by many threads that is
+    /// quicker than by the IOMMU's driver.
+    pub is_pinned: bool,
     /// Address bits of the machine's processors.
     pub physical_bits: u8,
 }
@@ -61,7 +64,7 @@ impl GuestMemory {
     /// [`MemoryError`] names what the host does not have, and the way out.
     pub fn build(wanted: &Wanted<'_>, watch: Watch<'_>) -> Result<Self, MemoryError> {
         let host = Host::live();
-        let Wanted { config, nodes, holes, physical_bits } = *wanted;
+        let Wanted { config, nodes, holes, is_pinned, physical_bits } = *wanted;
         let mut memory = Self::map(config, holes, &host)?;
         let end = memory.end();
         if end > 1 << physical_bits.min(63) {
@@ -80,7 +83,7 @@ impl GuestMemory {
         let bound = memory.bind(nodes, &host)?;
         // Pages are promised by the host, not by a node of it: a guest that touched one too many would end the process.
         let must = bound && memory.is_huge();
-        if config.prefault || config.lock || must {
+        if config.prefault || config.lock || is_pinned || must {
             memory.take(config, &host, watch)?;
         }
         if config.lock {

@@ -39,14 +39,14 @@ fn build(
     nodes: &[NodeConfig],
     stop: impl Fn() -> bool,
 ) -> Result<GuestMemory, MemoryError> {
-    let wanted = Wanted { config, nodes, holes: &[], physical_bits: 48 };
+    let wanted = Wanted { config, nodes, holes: &[], is_pinned: false, physical_bits: 48 };
     GuestMemory::build(&wanted, Watch { progress: &|_, _| (), stop: &stop })
 }
 
 #[test]
 fn ram_that_the_processor_cannot_address_is_refused() {
     let config = of(4 << 10);
-    let wanted = Wanted { config: &config, nodes: &[], holes: &[], physical_bits: 32 };
+    let wanted = Wanted { config: &config, nodes: &[], holes: &[], is_pinned: false, physical_bits: 32 };
     let error = GuestMemory::build(&wanted, Watch { progress: &|_, _| (), stop: &|| false }).unwrap_err();
     assert_eq!(
         error.to_string(),
@@ -58,7 +58,7 @@ fn ram_that_the_processor_cannot_address_is_refused() {
 fn ram_around_a_hole_is_whole_and_the_hole_is_no_ram() {
     let config = of(64);
     let holes = [0x200_0000..0x208_0000, 0x208_0000..0x210_0000];
-    let wanted = Wanted { config: &config, nodes: &[], holes: &holes, physical_bits: 48 };
+    let wanted = Wanted { config: &config, nodes: &[], holes: &holes, is_pinned: false, physical_bits: 48 };
     let memory = GuestMemory::build(&wanted, Watch { progress: &|_, _| (), stop: &|| false }).unwrap();
     assert_eq!(memory.ranges(), [0..0x200_0000, 0x210_0000..0x410_0000]);
     assert!(memory.write(0x200_0000, &[1]).is_err());

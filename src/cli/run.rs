@@ -14,7 +14,9 @@ use crate::setup::goal::Selector;
 use crate::spec::units::ByteSize;
 use crate::vmm::boot::BootError;
 use crate::vmm::chipset::pvpanic::PvpanicConfig;
-use crate::vmm::config::{CpuConfig, InterruptMode, MachineConfig, ShortForm};
+use crate::vmm::config::{
+    CpuConfig, InterruptMode, MachineConfig, ModuleConfig, SerialConfig, ShortForm, Target, Word,
+};
 use crate::vmm::machine::{BuildError, Machine};
 use crate::vmm::memory::MemoryError;
 use crate::vmm::run::ExitReason;
@@ -37,10 +39,15 @@ const DEFAULT_CMDLINE: &str = "console=ttyS0";
 /// Arguments of `thruway run`.
 #[derive(Debug, clap::Args)]
 #[command(after_long_help = "\
-The guest's serial port is on standard input and output. On a terminal, Ctrl-A x ends the machine.
+The guest's first serial port is on standard input and output unless --serial or the profile says otherwise. On a
+terminal, Ctrl-A x ends the machine, Ctrl-A p presses its power button, and Ctrl-A Ctrl-A sends one Ctrl-A. SIGUSR2
+presses the power button too: a guest that listens shuts down by itself. SIGTERM ends the machine at once.
+
+Places of consoles: stdio, none, pty[,link=PATH] (a terminal of its own; the link names it), file=PATH[,limit=SIZE] (at most
+256MiB unless a limit is given; the rest is dropped), socket=PATH (a Unix socket, one connection at a time).
 
 Exit codes: 0 the guest powered off, 10 it asked for a reboot, 11 its kernel panicked, 12 the machine failed,
-130 ended by a signal or by Ctrl-A x.
+130 ended by a signal or by Ctrl-A x. A guest with isa-debug-exit can ask for any odd code.
 
 Examples:
   thruway run sriov-nic --kernel vmlinuz --initrd initrd.img
@@ -50,12 +57,15 @@ pub(crate) struct Args {
     /// Name of a built-in profile, or path of a file; flags go over what it says
     #[arg(value_name = "PROFILE", required_unless_present = "kernel")]
     profile: Option<String>,
-    /// Linux bzImage, or ELF file with a PVH entry point
+    /// Linux bzImage, ELF file with a PVH entry point, or multiboot image; it is started as what it is
     #[arg(long, value_name = "FILE")]
     kernel: Option<PathBuf>,
     /// Initial RAM disk
     #[arg(long, value_name = "FILE")]
     initrd: Option<PathBuf>,
+    /// Add a module for a multiboot kernel, behind the initial RAM disk, with what the kernel is told of it
+    #[arg(long, value_name = "FILE[,cmdline=TEXT]")]
+    module: Vec<String>,
     /// Kernel command line [default without a profile: console=ttyS0]
     #[arg(long, value_name = "TEXT", allow_hyphen_values = true)]
     cmdline: Option<String>,
@@ -71,6 +81,12 @@ pub(crate) struct Args {
     /// Add a disk; the format is never guessed, and is raw
     #[arg(long, value_name = "PATH[,format=raw][,readonly]")]
     disk: Vec<DiskFlag>,
+    /// Where a serial port is: the first time COM1, the second time COM2 [default: stdio]
+    #[arg(long, value_name = "PLACE")]
+    serial: Vec<Target>,
+    /// Add a virtio console (hvc0); on stdio, COM1 is nowhere unless --serial says where
+    #[arg(long, value_name = "PLACE")]
+    console: Vec<Target>,
     /// Add a network card on this tap interface
     #[arg(long, value_name = "NAME")]
     tap: Vec<String>,
@@ -141,9 +157,15 @@ pub(crate) fn run(args: &Args, context: &Context) -> CliResult {
     let machine = built.map_err(|error| Failure::new(exit_of(&error), error))?;
     if machine.has_terminal() {
         // The terminal is raw already: the line break needs its carriage return.
-        context.note(format_args!("{}: Ctrl-A x ends the machine\r", config.name));
+        context.note(format_args!(
+            "{}: Ctrl-A x ends the machine, Ctrl-A p presses its power button\r",
+            config.name
+        ));
     }
     let raw = machine.has_terminal();
+    for note in machine.console_notes() {
+        context.note(format_args!("{}: {note}{}", config.name, if raw { "\r" } else { "" }));
+    }
     let reason = machine.run_reporting(&mut |occasion, counted| {
         let written = match (&stats, occasion) {
             (Some(file), _) => file.write(counted),
@@ -162,6 +184,7 @@ pub(crate) fn run(args: &Args, context: &Context) -> CliResult {
         ExitReason::Reboot => Exit::GuestReboot,
         ExitReason::Panic => Exit::GuestPanic,
         ExitReason::Interrupted => Exit::Interrupted,
+        ExitReason::DebugExit(code) => return Ok(code.into()),
         ExitReason::Fault(_) => return Err(Failure::new(Exit::VmmFault, reason.to_string())),
     };
     if exit != Exit::Ok {
@@ -211,6 +234,11 @@ fn lay_over(args: &Args, loaded: &mut Loaded) -> Result<(), Failure> {
         loaded.profile.machine.boot.initrd = Some(absolute(initrd)?);
         loaded.overridden("machine.boot.initrd");
     }
+    for module in &args.module {
+        let (file, cmdline) = module.split_once(",cmdline=").unwrap_or((module, ""));
+        let module = ModuleConfig { file: absolute(Path::new(file))?, cmdline: cmdline.to_owned() };
+        loaded.profile.machine.boot.modules.push(module);
+    }
     if let Some(cmdline) = &args.cmdline {
         loaded.profile.machine.boot.cmdline.clone_from(cmdline);
         loaded.overridden("machine.boot.cmdline");
@@ -230,7 +258,28 @@ fn lay_over(args: &Args, loaded: &mut Loaded) -> Result<(), Failure> {
         loaded.profile.machine.memory.size = memory;
         loaded.overridden("machine.memory");
     }
+    let place = |target: &Target| {
+        let mut target = target.clone();
+        if let Some(path) = target.paths_mut() {
+            *path = absolute(path)?;
+        }
+        Ok::<_, Failure>(target)
+    };
+    if !args.serial.is_empty() {
+        let ports = args.serial.iter().map(|target| place(target).map(SerialConfig));
+        loaded.profile.machine.serial = ports.collect::<Result<_, _>>()?;
+        loaded.overridden("machine.serial");
+    } else if args.console.contains(&Target::STDIO) {
+        for SerialConfig(target) in &mut loaded.profile.machine.serial {
+            if *target == Target::STDIO {
+                *target = Target::from_value(Word::None);
+            }
+        }
+    }
     let devices = &mut loaded.profile.machine.devices;
+    for console in &args.console {
+        devices.push(Device::VirtioConsole(place(console)?));
+    }
     for disk in &args.disk {
         let (path, readonly) = (absolute(&disk.path)?, disk.readonly);
         devices.push(Device::VirtioBlock(block(path, readonly)));

@@ -7,7 +7,9 @@ use crate::profile::schema::{Device, Machine, Profile, SCHEMA_VERSION};
 use crate::setup::goal::{Selector, is_kernel_name, wrong_kernel_argument};
 use crate::spec::cpu_list::CpuList;
 use crate::spec::pci::PciAddress;
-use crate::vmm::config::{BootConfig, ConfigError, DeviceConfig, MachineConfig, is_name};
+use crate::vmm::config::{
+    BootConfig, ConfigError, DeviceConfig, MachineConfig, ModuleConfig, SerialConfig, is_name,
+};
 use crate::vmm::vfio::VfioConfig;
 
 /// The machine of `profile`. Relative paths are taken from `directory`; `lookup` says which function a selector names.
@@ -158,7 +160,8 @@ impl Gather<'_> {
         self,
         lookup: impl Fn(&Selector) -> Result<Option<PciAddress>, E>,
     ) -> MachineConfig {
-        let Machine { cpus, interrupts, memory, numa, boot, on_reboot, devices } = &self.profile.machine;
+        let Machine { cpus, interrupts, memory, numa, boot, serial, hpet, on_reboot, devices } =
+            &self.profile.machine;
         let absolute = |path: &PathBuf| self.directory.join(path);
         let (mut configs, mut positions) = (Vec::new(), Vec::new());
         for (position, device) in devices.iter().enumerate() {
@@ -169,11 +172,15 @@ impl Gather<'_> {
                 }
                 Device::VirtioNet(net) => DeviceConfig::VirtioNet(net),
                 Device::VirtioConsole(mut console) => {
-                    console.file = absolute(&console.file);
+                    if let Some(path) = console.paths_mut() {
+                        *path = absolute(path);
+                    }
                     DeviceConfig::VirtioConsole(console)
                 }
                 Device::VirtioRng(rng) => DeviceConfig::VirtioRng(rng),
                 Device::Pvpanic(pvpanic) => DeviceConfig::Pvpanic(pvpanic),
+                Device::Vmgenid(identity) => DeviceConfig::Vmgenid(identity),
+                Device::IsaDebugExit(port) => DeviceConfig::IsaDebugExit(port),
                 Device::VfioPci(function) => match lookup(&function.select) {
                     Ok(Some(address)) => DeviceConfig::VfioPci(VfioConfig { address }),
                     Ok(None) => continue,
@@ -189,6 +196,14 @@ impl Gather<'_> {
         }
         let mut memory = memory.clone();
         memory.file = memory.file.as_ref().map(absolute);
+        let module = |module: &ModuleConfig| ModuleConfig {
+            file: absolute(&module.file),
+            cmdline: module.cmdline.clone(),
+        };
+        let mut serial = serial.clone();
+        for path in serial.iter_mut().filter_map(|SerialConfig(target)| target.paths_mut()) {
+            *path = absolute(path);
+        }
         let config = MachineConfig {
             name: self.profile.name.clone(),
             cpus: cpus.clone(),
@@ -199,7 +214,11 @@ impl Gather<'_> {
                 kernel: self.directory.join(&self.kernel),
                 initrd: boot.initrd.as_ref().map(absolute),
                 cmdline: boot.cmdline.clone(),
+                protocol: boot.protocol,
+                modules: boot.modules.iter().map(module).collect(),
             },
+            serial,
+            hpet: *hpet,
             on_reboot: *on_reboot,
             devices: configs,
         };

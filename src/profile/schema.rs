@@ -10,9 +10,12 @@ use serde::{Deserialize, Serialize};
 
 use crate::setup::goal::{Goal, Selector};
 use crate::spec::units::ByteSize;
+use crate::vmm::chipset::debug_exit::DebugExitConfig;
 use crate::vmm::chipset::pvpanic::PvpanicConfig;
+use crate::vmm::chipset::vmgenid::VmGenIdConfig;
 use crate::vmm::config::{
-    CpuConfig, InterruptMode, MemoryConfig, NodeConfig, OnReboot, ShortForm, ShortOrLong, short_form,
+    CpuConfig, Hpet, InterruptMode, MemoryConfig, ModuleConfig, NodeConfig, OnReboot, Protocol, SerialConfig,
+    ShortForm, ShortOrLong, Target, short_form,
 };
 use crate::vmm::virtio::devices::block::BlockConfig;
 use crate::vmm::virtio::devices::console::ConsoleConfig;
@@ -75,6 +78,10 @@ pub struct Machine {
     pub numa: Vec<NodeConfig>,
     /// What is started in it.
     pub boot: Boot,
+    /// Its serial ports, COM1 and COM2, and where they are: `stdio`, `pty`, `none`, or a mapping with `file` or `socket`.
+    pub serial: Vec<SerialConfig>,
+    /// Whether it has high precision timers (HPET), which few guests need.
+    pub hpet: Hpet,
     /// What happens when the guest asks for a reboot.
     pub on_reboot: OnReboot,
     /// Its devices, in the order of their PCI addresses.
@@ -89,6 +96,8 @@ impl Default for Machine {
             memory: MemoryConfig::from_value(ByteSize::from_mebibytes(512)),
             numa: Vec::new(),
             boot: Boot::default(),
+            serial: vec![SerialConfig(Target::STDIO)],
+            hpet: Hpet::default(),
             on_reboot: OnReboot::default(),
             devices: Vec::new(),
         }
@@ -99,7 +108,7 @@ impl Default for Machine {
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default, expecting = "a mapping with `kernel`, `initrd` and `cmdline`")]
 pub struct Boot {
-    /// A Linux bzImage (`/vmlinuz`), or an ELF file with a PVH entry point (`vmlinux`).
+    /// A Linux bzImage (`/vmlinuz`), an ELF file with a PVH entry point (`vmlinux`), or a multiboot image (unpacked `xen`).
     #[serde(skip_serializing_if = "Option::is_none")]
     pub kernel: Option<PathBuf>,
     /// Initial RAM disk.
@@ -107,6 +116,11 @@ pub struct Boot {
     pub initrd: Option<PathBuf>,
     /// Kernel command line.
     pub cmdline: String,
+    /// What the kernel is started by; as what it is unless something else is said.
+    pub protocol: Protocol,
+    /// Files that a multiboot kernel gets, behind the initial RAM disk.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub modules: Vec<ModuleConfig>,
 }
 
 /// A device: one key that says of which kind, and its settings.
@@ -125,6 +139,10 @@ pub enum Device {
     VfioPci(VfioBlock),
     /// The port by which the guest's kernel reports its panic.
     Pvpanic(PvpanicConfig),
+    /// An identity of this start of the machine, which guests stir into their random numbers.
+    Vmgenid(VmGenIdConfig),
+    /// The port 0x501 by which a test in the guest ends the machine: a write of n is exit code 2n + 1.
+    IsaDebugExit(DebugExitConfig),
 }
 
 /// A host PCI function that the guest gets.

@@ -21,6 +21,24 @@ pub mod block {
     pub const LENGTH: u16 = 12;
 }
 
+/// Bits of the PM1 status register, and of the enable register where an event has both (tables 4.14 and 4.15).
+pub mod pm1_event {
+    /// The highest bit of the power management timer changed.
+    pub const TIMER: u16 = 1 << 0;
+    /// The global lock was released.
+    pub const GLOBAL_LOCK: u16 = 1 << 5;
+    /// The power button was pressed.
+    pub const POWER_BUTTON: u16 = 1 << 8;
+    /// The sleep button was pressed.
+    pub const SLEEP_BUTTON: u16 = 1 << 9;
+    /// The real-time clock's alarm came.
+    pub const RTC: u16 = 1 << 10;
+    /// The machine woke from a sleep state; has no enable bit.
+    pub const WAKE: u16 = 1 << 15;
+    /// Bits that can be enabled.
+    pub const ENABLES: u16 = TIMER | GLOBAL_LOCK | POWER_BUTTON | SLEEP_BUTTON | RTC;
+}
+
 /// Bits of the PM1 control register (table 4.16).
 pub mod pm1_control {
     /// The SCI is in use; read-only where there is no SMI command port.

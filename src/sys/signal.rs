@@ -73,40 +73,52 @@ impl TerminationSignals {
     }
 }
 
-/// The signal that asks a machine what it did so far (SIGUSR1), as a descriptor to poll. Blocked and let through again as
+/// What a signal asks of a machine that goes on.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum UserSignal {
+    /// SIGUSR1: what it did so far.
+    Report,
+    /// SIGUSR2: press its power button.
+    PowerButton,
+}
+
+/// The signals that ask something of a machine (SIGUSR1, SIGUSR2), as a descriptor to poll. Blocked and let through again as
 /// those of [`TerminationSignals`] are; the one that is made first has to be dropped last.
 #[derive(Debug)]
-pub struct QuestionSignal {
+pub struct UserSignals {
     fd: SignalFd,
     before: SigSet,
 }
 
-impl QuestionSignal {
-    /// Blocks the signal and opens the descriptor.
+impl UserSignals {
+    /// Blocks the signals and opens the descriptor.
     ///
     /// # Errors
     /// What the kernel answered.
     pub fn new() -> io::Result<Self> {
-        let set = SigSet::from(Signal::SIGUSR1);
+        let mut set = SigSet::from(Signal::SIGUSR1);
+        set.add(Signal::SIGUSR2);
         let before = set.thread_swap_mask(nix::sys::signal::SigmaskHow::SIG_BLOCK)?;
         let fd = SignalFd::with_flags(&set, SfdFlags::SFD_NONBLOCK | SfdFlags::SFD_CLOEXEC)?;
         Ok(Self { fd, before })
     }
 
-    /// Whether it came since the last time.
+    /// Takes one that came.
     #[must_use]
-    pub fn take(&self) -> bool {
-        self.fd.read_signal().ok().flatten().is_some()
+    pub fn take(&self) -> Option<UserSignal> {
+        let number = self.fd.read_signal().ok().flatten()?.ssi_signo;
+        let is = |signal: Signal| i32::try_from(number) == Ok(signal as i32);
+        Some(if is(Signal::SIGUSR2) { UserSignal::PowerButton } else { UserSignal::Report })
     }
 }
 
-impl AsFd for QuestionSignal {
+impl AsFd for UserSignals {
     fn as_fd(&self) -> BorrowedFd<'_> {
         self.fd.as_fd()
     }
 }
 
-impl Drop for QuestionSignal {
+impl Drop for UserSignals {
     fn drop(&mut self) {
         if let Err(error) = self.before.thread_set_mask() {
             tracing::error!(%error, "signal mask");

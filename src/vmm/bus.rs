@@ -20,6 +20,8 @@ bitflags::bitflags! {
         const SHUTDOWN = 1 << 2;
         /// The guest reports that its kernel panicked.
         const PANIC = 1 << 3;
+        /// End the machine with the result that the guest wrote.
+        const DEBUG_EXIT = 1 << 4;
     }
 }
 

@@ -15,7 +15,13 @@ use serde::{Deserialize, Serialize};
 
 use crate::spec::ethernet::MacAddress;
 use crate::spec::units::ByteSize;
+pub use crate::vmm::backend::console::{SerialConfig, Target, Word};
+use crate::vmm::boot::multiboot;
+use crate::vmm::chipset::debug_exit::DebugExitConfig;
+pub use crate::vmm::chipset::hpet::Hpet;
 use crate::vmm::chipset::pvpanic::PvpanicConfig;
+use crate::vmm::chipset::serial;
+use crate::vmm::chipset::vmgenid::VmGenIdConfig;
 pub use crate::vmm::memory::config::{HugePages, MemoryConfig};
 use crate::vmm::numa;
 pub use crate::vmm::numa::NodeConfig;
@@ -36,6 +42,10 @@ pub const MAX_MEMORY: ByteSize = ByteSize::from_mebibytes(256 << 10);
 
 /// Most devices: PCI bus 0 has 32 slots, of which the host bridge takes 0 and the chipset 31.
 pub const MAX_DEVICES: usize = 30;
+/// Most modules of a multiboot kernel, beside its initial RAM disk.
+pub const MAX_MODULES: usize = multiboot::MAX_MODULES - 1;
+/// Most serial ports.
+pub const MAX_SERIAL_PORTS: usize = serial::PORTS.len();
 /// Longest command line, in bytes without its final NUL (Linux: arch/x86/include/asm/setup.h, COMMAND_LINE_SIZE).
 pub const MAX_CMDLINE: usize = 2047;
 /// Longest name of a network interface, in bytes (Linux: include/uapi/linux/if.h, IFNAMSIZ less its final NUL).
@@ -77,6 +87,10 @@ pub struct MachineConfig {
     pub numa: Vec<NodeConfig>,
     /// What is started.
     pub boot: BootConfig,
+    /// Serial ports, COM1 and COM2; at most [`MAX_SERIAL_PORTS`].
+    pub serial: Vec<SerialConfig>,
+    /// Whether it has high precision timers.
+    pub hpet: Hpet,
     /// What the machine does when the guest asks for a reboot.
     pub on_reboot: OnReboot,
     /// Devices in the order of their PCI addresses.
@@ -84,13 +98,44 @@ pub struct MachineConfig {
 }
 
 /// What is started in the machine.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize)]
 pub struct BootConfig {
-    /// A Linux bzImage, or an ELF file with a PVH entry point.
+    /// A Linux bzImage, an ELF file with a PVH entry point, or a multiboot image.
     pub kernel: PathBuf,
     /// Initial RAM disk.
     pub initrd: Option<PathBuf>,
     /// Kernel command line, without a final NUL.
+    pub cmdline: String,
+    /// What the kernel is started by.
+    pub protocol: Protocol,
+    /// Files that a multiboot kernel gets behind the initial RAM disk.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub modules: Vec<ModuleConfig>,
+}
+
+/// By which protocol a kernel is started.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "kebab-case")]
+pub enum Protocol {
+    /// By what the file is.
+    #[default]
+    Auto,
+    /// Linux's own, for a bzImage.
+    Linux,
+    /// PVH, for an ELF file with its entry point.
+    Pvh,
+    /// Multiboot 1.
+    Multiboot,
+}
+
+/// A file for a multiboot kernel.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct ModuleConfig {
+    /// The file.
+    pub file: PathBuf,
+    /// What the kernel is told with it.
+    #[serde(default)]
     pub cmdline: String,
 }
 
@@ -135,6 +180,10 @@ pub enum DeviceConfig {
     VfioPci(VfioConfig),
     /// The port by which a guest kernel reports its panic.
     Pvpanic(PvpanicConfig),
+    /// An identity of this start of the machine.
+    Vmgenid(VmGenIdConfig),
+    /// The port by which a test in a guest ends the machine.
+    IsaDebugExit(DebugExitConfig),
 }
 
 impl DeviceConfig {
@@ -148,6 +197,8 @@ impl DeviceConfig {
             Self::VirtioRng(_) => "virtio-rng",
             Self::VfioPci(_) => "vfio-pci",
             Self::Pvpanic(_) => "pvpanic",
+            Self::Vmgenid(_) => "vmgenid",
+            Self::IsaDebugExit(_) => "isa-debug-exit",
         }
     }
 }
@@ -188,10 +239,20 @@ impl MachineConfig {
         if self.boot.cmdline.contains(['\0', '\n', '\r']) {
             wrong("boot.cmdline", "a line break or a NUL would end the command line early".to_owned());
         }
+        if self.boot.modules.len() > MAX_MODULES {
+            let count = self.boot.modules.len();
+            wrong("boot.modules", format!("{count} are too many; a kernel gets at most {MAX_MODULES}"));
+        }
         if self.devices.len() > MAX_DEVICES {
             wrong(
                 "devices",
                 format!("{} are too many; a machine has at most {MAX_DEVICES}", self.devices.len()),
+            );
+        }
+        if self.serial.len() > MAX_SERIAL_PORTS {
+            wrong(
+                "serial",
+                format!("{} are too many; a machine has at most {MAX_SERIAL_PORTS}", self.serial.len()),
             );
         }
         self.check_devices(&mut errors);
@@ -200,6 +261,16 @@ impl MachineConfig {
 
     fn check_devices(&self, errors: &mut Vec<ConfigError>) {
         let mut taken = Taken::default();
+        // Consoles count from the serial ports on.
+        let mut consoles = BTreeMap::new();
+        for (index, SerialConfig(target)) in self.serial.iter().enumerate() {
+            let setting = format!("serial.{index}");
+            if let Some(place) = target.exclusive()
+                && let Some(first) = consoles.insert(place.clone(), setting.clone())
+            {
+                errors.push(ConfigError::new(setting, format!("`{place}` is {first}'s already")));
+            }
+        }
         for (index, device) in self.devices.iter().enumerate() {
             let mut wrong = |key: &str, problem: String| {
                 let setting = format!("devices.{index}.{}{key}", device.kind());
@@ -238,8 +309,11 @@ impl MachineConfig {
                     }
                 }
                 DeviceConfig::VirtioConsole(console) => {
-                    if let Some(first) = taken.by_another(index, "console", console.file.display()) {
-                        wrong(".file", format!("device {first} writes to this file already"));
+                    let setting = format!("devices.{index}.virtio-console");
+                    if let Some(place) = console.exclusive()
+                        && let Some(first) = consoles.insert(place.clone(), setting)
+                    {
+                        wrong("", format!("`{place}` is {first}'s already"));
                     }
                 }
                 DeviceConfig::VfioPci(function) => {
@@ -248,9 +322,9 @@ impl MachineConfig {
                         wrong("", format!("{address} is device {first} already; a function has one owner"));
                     }
                 }
-                DeviceConfig::Pvpanic(_) => {
-                    if let Some(first) = taken.by_another(index, "pvpanic", "") {
-                        wrong("", format!("device {first} is a panic port already; its address is fixed"));
+                DeviceConfig::Pvpanic(_) | DeviceConfig::Vmgenid(_) | DeviceConfig::IsaDebugExit(_) => {
+                    if let Some(first) = taken.by_another(index, device.kind(), "") {
+                        wrong("", format!("device {first} is one already; its address is fixed"));
                     }
                 }
                 DeviceConfig::VirtioRng(_) => {}
@@ -304,7 +378,13 @@ mod tests {
             interrupts: InterruptMode::Kernel,
             memory: MemoryConfig::from_value(ByteSize::from_mebibytes(128)),
             numa: Vec::new(),
-            boot: BootConfig { kernel: "/vmlinuz".into(), initrd: None, cmdline: "console=ttyS0".to_owned() },
+            boot: BootConfig {
+                kernel: "/vmlinuz".into(),
+                cmdline: "console=ttyS0".to_owned(),
+                ..BootConfig::default()
+            },
+            serial: vec![SerialConfig(Target::STDIO)],
+            hpet: Hpet::default(),
             on_reboot: OnReboot::Exit,
             devices,
         }

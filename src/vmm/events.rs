@@ -21,6 +21,8 @@ pub enum Request {
     Reset,
     /// The guest's kernel panicked.
     Panic,
+    /// End with the result that the guest wrote to its test port.
+    DebugExit,
     /// The machine cannot go on; why.
     Fault(String),
 }

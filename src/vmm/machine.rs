@@ -8,18 +8,25 @@ use std::sync::Arc;
 use std::thread::JoinHandle;
 use std::time::Instant;
 
+use crate::spec::acpi::{SCI, block};
 use crate::spec::pci::header;
-use crate::sys::signal::{self, QuestionSignal, TerminationSignals};
+use crate::sys::signal::{self, TerminationSignals, UserSignals};
 use crate::vmm::Lifecycle;
 use crate::vmm::acpi::srat::Node;
 use crate::vmm::acpi::{AcpiError, Platform, Tables, dsdt};
+use crate::vmm::backend::console::ConsoleError;
 use crate::vmm::boot::{BootError, Entry, Payload};
 use crate::vmm::bus::{AccessSize, Bus, BusDevice, RangeError};
-use crate::vmm::chipset::{i8042, power, pvpanic, rtc, serial};
-use crate::vmm::config::{ConfigError, DeviceConfig, InterruptMode, MachineConfig, OnReboot};
-use crate::vmm::console::{Console, Output};
+use crate::vmm::chipset::clock::{Alarms, Clock, HostClock};
+use crate::vmm::chipset::debug_exit::{self, DebugExit};
+use crate::vmm::chipset::hpet::{HighPrecisionTimers, Hpet};
+use crate::vmm::chipset::power::Power;
+use crate::vmm::chipset::vmgenid::VmGenId;
+use crate::vmm::chipset::{hpet, i8042, pvpanic, rtc, serial};
+use crate::vmm::config::{ConfigError, DeviceConfig, InterruptMode, MachineConfig, OnReboot, SerialConfig};
+use crate::vmm::console::{self, InputQueue, Output, Port, Wiring};
 use crate::vmm::events::{Control, Order};
-use crate::vmm::interrupt::irqchip::{ChipState, IOAPIC_INPUTS};
+use crate::vmm::interrupt::irqchip::{ChipState, IOAPIC_INPUTS, TIMER_INPUT};
 use crate::vmm::interrupt::timer::{self, Timer};
 use crate::vmm::interrupt::{InterruptLine, LineController, MsiSink, ports};
 use crate::vmm::kvm::{KvmError, SlotGuard, Vm};
@@ -70,6 +77,9 @@ pub enum BuildError {
     /// A passed-through function.
     #[error(transparent)]
     Vfio(#[from] VfioError),
+    /// A console's place on the host.
+    #[error(transparent)]
+    Console(#[from] ConsoleError),
     /// ACPI tables.
     #[error(transparent)]
     Acpi(#[from] AcpiError),
@@ -105,16 +115,17 @@ pub struct Machine {
     pub(super) cpus: Vec<MachineCpu>,
     pub(super) threads: Vec<JoinHandle<()>>,
     pub(super) shared: Arc<Shared>,
-    pub(super) serial: Arc<serial::Serial>,
-    pub(super) console: Console,
+    pub(super) ports: Vec<Port>,
     pub(super) stats: Sources,
     /// Made after the other signals, so that it stands before them.
-    pub(super) question: QuestionSignal,
+    pub(super) user_signals: UserSignals,
     pub(super) signals: TerminationSignals,
     /// Of the vCPUs.
     pub(super) priority: Option<u8>,
     /// Until when KVM collects writes; see [`Coalesced`].
     pub(super) coalesces_until: Option<Instant>,
+    pub(super) power: Arc<Power>,
+    pub(super) debug_exit: Option<Arc<DebugExit>>,
     chipset: Chipset,
     payload: Payload,
     tables: Tables,
@@ -158,7 +169,7 @@ impl Machine {
         }
         // Before any thread exists: all inherit the mask.
         let signals = TerminationSignals::new().map_err(process("take over signals"))?;
-        let question = QuestionSignal::new().map_err(process("take over signals"))?;
+        let user_signals = UserSignals::new().map_err(process("take over signals"))?;
         signal::install_kick_handler().map_err(process("install a signal handler"))?;
 
         // What can be wrong with files is found before a device is touched.
@@ -210,18 +221,25 @@ impl Machine {
         });
 
         // Chipset.
-        let output = Arc::new(Output::new().map_err(process("make an eventfd"))?);
         let lines = Lines::new(&vm);
-        let serial = Arc::new(
-            serial::Serial::new(lines.line(serial::COM1_GSI), Arc::clone(&output))
-                .map_err(process("make an eventfd"))?,
-        );
-        let has_pvpanic = config.devices.iter().any(|device| matches!(device, DeviceConfig::Pvpanic(_)));
-        let mut chipset = Chipset::new(&shared, &serial, has_pvpanic)?;
-        chipset.add_interrupt_chips(&shared, &lines)?;
+        let mut consoles = Vec::new();
+        let has = |kind: &str| config.devices.iter().any(|device| device.kind() == kind);
+        let (has_pvpanic, has_vmgenid) = (has("pvpanic"), has("vmgenid"));
+        let mut chipset = Chipset::new(&shared, has_pvpanic)?;
+        chipset.add_serial_ports(config, &shared, &lines, &mut consoles)?;
+        if has_vmgenid {
+            let identity = VmGenId::new(&*vm).map_err(process("make a generation identity"))?;
+            chipset.devices.push(Arc::new(identity));
+        }
+        let debug_exit = has("isa-debug-exit").then(Arc::<DebugExit>::default);
+        if let Some(port) = &debug_exit {
+            chipset.add(&shared.pio, debug_exit::PORT.into(), debug_exit::LENGTH, port)?;
+        }
+        let timer = chipset.add_interrupt_chips(&shared, &lines)?;
+        let power = chipset.add_interrupting(config, &shared, &lines, timer)?;
 
         // virtio and passed-through functions, in the order of the configuration.
-        let functions = add_functions(config, &vm, &memory, &lines, &shared.root)?;
+        let functions = add_functions(config, &vm, &memory, &lines, &shared.root, &mut consoles)?;
 
         // BARs, then the tables that describe the result.
         shared.root.place_bars()?;
@@ -234,6 +252,9 @@ impl Machine {
             windows,
             interrupt_devices: functions,
             pvpanic: has_pvpanic,
+            vmgenid: has_vmgenid,
+            hpet: config.hpet,
+            serial_ports: config.serial.len(),
         })?;
 
         // vCPUs and the payload's entry.
@@ -256,20 +277,21 @@ impl Machine {
         let power_on = chips.map(|chips| PowerOn { chips });
 
         // Last, since a terminal becomes raw by it: messages of what failed above come out straight.
-        let console = Console::open(output).map_err(process("take standard input and output"))?;
+        let ports = console::open(consoles)?;
         let machine = Self {
             name: config.name.clone(),
             on_reboot: config.on_reboot,
             cpus,
             threads: Vec::new(),
             shared,
-            serial,
-            console,
+            ports,
             stats,
-            question,
+            user_signals,
             signals,
             priority: config.cpus.priority(),
             coalesces_until: coalesces.then(|| Instant::now() + Coalesced::LIFETIME),
+            power,
+            debug_exit,
             chipset,
             payload,
             tables,
@@ -372,20 +394,9 @@ impl Drop for Machine {
 
 impl Chipset {
     /// The devices that every machine has, and the panic port where it is asked for.
-    fn new(shared: &Shared, serial: &Arc<serial::Serial>, has_pvpanic: bool) -> Result<Self, RangeError> {
+    fn new(shared: &Shared, has_pvpanic: bool) -> Result<Self, RangeError> {
         let mut chipset =
             Self { devices: Vec::new(), config_ports: ConfigPorts::new(Arc::clone(&shared.root)) };
-        // The PM timer is what guests read most often.
-        let pm_base = layout::PM_BASE.into();
-        chipset.add(
-            &shared.pio,
-            pm_base,
-            crate::spec::acpi::block::LENGTH.into(),
-            &Arc::new(power::Power::default()),
-        )?;
-        chipset.add(&shared.pio, serial::COM1.into(), 8, serial)?;
-        chipset.add(&shared.pio, rtc::INDEX_PORT.into(), 2, &Arc::new(rtc::Rtc::default()))?;
-        chipset.add(&shared.pio, i8042::COMMAND_PORT.into(), 1, &Arc::new(i8042::ResetCommand))?;
         if has_pvpanic {
             chipset.add(&shared.pio, pvpanic::PORT.into(), 1, &Arc::new(pvpanic::Pvpanic))?;
         }
@@ -395,9 +406,78 @@ impl Chipset {
         Ok(chipset)
     }
 
+    /// Serial ports, with their consoles to be opened later.
+    fn add_serial_ports(
+        &mut self,
+        config: &MachineConfig,
+        shared: &Shared,
+        lines: &Lines,
+        consoles: &mut Vec<Wiring>,
+    ) -> Result<(), BuildError> {
+        for (SerialConfig(target), (port, gsi)) in config.serial.iter().zip(serial::PORTS) {
+            let output = Arc::new(Output::new().map_err(process("make an eventfd"))?);
+            let serial = serial::Serial::new(lines.line(gsi), Arc::clone(&output));
+            let serial = Arc::new(serial.map_err(process("make an eventfd"))?);
+            self.add(&shared.pio, port.into(), serial::LENGTH, &serial)?;
+            consoles.push(Wiring { target: target.clone(), output, receiver: serial });
+        }
+        Ok(())
+    }
+
+    /// The devices that have an interrupt line, and those in which something becomes due by itself.
+    fn add_interrupting(
+        &mut self,
+        config: &MachineConfig,
+        shared: &Shared,
+        lines: &Lines,
+        timer: Option<Arc<Timer>>,
+    ) -> Result<Arc<Power>, BuildError> {
+        let clock: Arc<dyn Clock> = Arc::new(HostClock::default());
+        let alarms = Arc::new(Alarms::new().map_err(process("start the clock"))?);
+        let power = Power::new(Arc::clone(&clock), lines.line(SCI.into()), alarms.waker());
+        let power = Arc::new(power);
+        self.add(&shared.pio, layout::PM_BASE.into(), block::LENGTH.into(), &power)?;
+        alarms.add(&power);
+        let on_alarm = Box::new({
+            let power = Arc::clone(&power);
+            move || power.rtc_alarm()
+        });
+        let rtc = Arc::new(rtc::Rtc::new(Arc::clone(&clock), lines.line(rtc::GSI), alarms.waker(), on_alarm));
+        self.add(&shared.pio, rtc::INDEX_PORT.into(), 2, &rtc)?;
+        alarms.add(&rtc);
+        if config.hpet == Hpet::Present {
+            let line = |input: u8| {
+                lines.line(if u32::from(input) == TIMER_INPUT { timer::GSI } else { input.into() })
+            };
+            let on_legacy = Box::new({
+                let irqchip = shared.irqchip.clone();
+                move |on| {
+                    rtc.disconnect(on);
+                    irqchip.silence_timer(on);
+                    if let Some(timer) = &timer {
+                        timer.silence(on);
+                    }
+                }
+            });
+            let hpet = Arc::new(HighPrecisionTimers::new(clock, line, alarms.waker(), on_legacy));
+            self.add(&shared.mmio, hpet::BASE, hpet::LENGTH, &hpet)?;
+            alarms.add(&hpet);
+        }
+        let (keyboard, mouse) = (lines.line(i8042::KEYBOARD_GSI), lines.line(i8042::MOUSE_GSI));
+        let i8042 = Arc::new(i8042::I8042::new(keyboard, mouse));
+        i8042.insert(&shared.pio)?;
+        self.devices.push(i8042);
+        self.devices.push(alarms);
+        Ok(power)
+    }
+
     /// The interrupt chips that are not in the kernel, and the timer that comes with them.
-    fn add_interrupt_chips(&mut self, shared: &Shared, lines: &Lines) -> Result<(), BuildError> {
-        let Some(chips) = shared.irqchip.chips() else { return Ok(()) };
+    fn add_interrupt_chips(
+        &mut self,
+        shared: &Shared,
+        lines: &Lines,
+    ) -> Result<Option<Arc<Timer>>, BuildError> {
+        let Some(chips) = shared.irqchip.chips() else { return Ok(None) };
         ports::insert(chips, &shared.pio, &shared.mmio)?;
         chips.on_asking({
             let control = Arc::clone(&shared.control);
@@ -405,8 +485,9 @@ impl Chipset {
         });
         let timer = Timer::new(lines.line(timer::GSI)).map_err(process("start the timer"))?;
         timer.insert(&shared.pio)?;
-        self.devices.push(Arc::new(timer));
-        Ok(())
+        let timer = Arc::new(timer);
+        self.devices.push(Arc::clone(&timer) as _);
+        Ok(Some(timer))
     }
 
     fn add<D: BusDevice + Lifecycle + 'static>(
@@ -463,6 +544,7 @@ fn add_functions(
     memory: &Arc<GuestMemory>,
     lines: &Lines,
     root: &PciRoot,
+    consoles: &mut Vec<Wiring>,
 ) -> Result<Vec<u8>, BuildError> {
     let mut numbers = Vec::new();
     let mut container = None;
@@ -476,7 +558,13 @@ fn add_functions(
         let function: Arc<dyn PciFunction> = match device {
             DeviceConfig::VirtioBlock(config) => virtio::build(VirtioConfig::Block(config), context())?,
             DeviceConfig::VirtioNet(config) => virtio::build(VirtioConfig::Net(config), context())?,
-            DeviceConfig::VirtioConsole(config) => virtio::build(VirtioConfig::Console(config), context())?,
+            DeviceConfig::VirtioConsole(config) => {
+                let output = Arc::new(Output::new().map_err(process("make an eventfd"))?);
+                let input = Arc::new(InputQueue::new().map_err(process("make an eventfd"))?);
+                let console = virtio::console::Console::new(config, Arc::clone(&output), Arc::clone(&input));
+                consoles.push(Wiring { target: config.clone(), output, receiver: input });
+                virtio::build(VirtioConfig::Console(&Arc::new(console)), context())?
+            }
             DeviceConfig::VirtioRng(config) => virtio::build(VirtioConfig::Rng(config), context())?,
             DeviceConfig::VfioPci(config) => {
                 let container = match &container {
@@ -486,7 +574,7 @@ fn add_functions(
                 vfio::open(config, &container, context())?
             }
             // Part of the chipset, not of the PCI bus.
-            DeviceConfig::Pvpanic(_) => continue,
+            DeviceConfig::Pvpanic(_) | DeviceConfig::Vmgenid(_) | DeviceConfig::IsaDebugExit(_) => continue,
         };
         let slot = Slot::new(next, 0).expect("the configuration was checked: at most 30 devices");
         root.insert(slot, function)?;

@@ -8,9 +8,11 @@ use std::sync::Arc;
 use nix::errno::Errno;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 
+use crate::sys::signal::UserSignal;
 use crate::sys::{event, mmap};
+use crate::vmm::chipset::power::Attention;
 use crate::vmm::config::OnReboot;
-use crate::vmm::console::Typed;
+use crate::vmm::console::{Port, PortEvent, Readiness, Typed};
 use crate::vmm::events::{Order, Request};
 use crate::vmm::machine::Machine;
 use crate::vmm::stats::{MachineStats, Occasion};
@@ -25,6 +27,8 @@ pub enum ExitReason {
     Reboot,
     /// The guest's kernel panicked.
     Panic,
+    /// The guest ended it by its test port, with this exit code.
+    DebugExit(u8),
     /// The machine could not go on; why.
     Fault(String),
     /// A signal or the user at the console ended it.
@@ -37,28 +41,33 @@ impl fmt::Display for ExitReason {
             Self::PowerOff => f.write_str("the guest powered off"),
             Self::Reboot => f.write_str("the guest asked for a reboot"),
             Self::Panic => f.write_str("the guest's kernel panicked"),
+            Self::DebugExit(code) => write!(f, "the guest ended the machine with code {code}"),
             Self::Fault(why) => write!(f, "the machine failed: {why}"),
             Self::Interrupted => f.write_str("interrupted"),
         }
     }
 }
 
-/// Which descriptors of the event loop are ready.
-#[derive(Debug, Default)]
-struct Ready {
-    signal: bool,
-    request: bool,
-    output: bool,
-    input: bool,
-    input_room: bool,
-    question: bool,
+/// What the event loop wakes for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Event {
+    Signal,
+    Request,
+    User,
+    /// Of the console at this position.
+    Port(usize, PortEvent),
 }
 
 impl Machine {
     /// Whether the console is a terminal, which is raw since the machine was built.
     #[must_use]
     pub fn has_terminal(&self) -> bool {
-        self.console.is_terminal()
+        self.ports.iter().any(Port::is_terminal)
+    }
+
+    /// What the user has to know to use the machine's consoles.
+    pub fn console_notes(&self) -> impl Iterator<Item = String> {
+        self.ports.iter().filter_map(Port::note)
     }
 
     /// Runs the guest until the machine ends, then stops everything and gives everything back.
@@ -77,7 +86,9 @@ impl Machine {
         tracing::debug!(machine = self.name, %reason, "stopping");
         // No vCPU prints any more when the rest of the output is written.
         self.stop();
-        self.console.flush();
+        for port in &mut self.ports {
+            port.flush();
+        }
         report(Occasion::End, &self.stats.read(&self.name));
         reason
     }
@@ -105,30 +116,48 @@ impl Machine {
                 Err(error) => return ExitReason::Fault(format!("poll: {error}")),
             };
             self.look_after_coalesced();
-            if ready.output {
-                self.console.write_out();
+            for event in ready {
+                if let Some(reason) = self.handle(event, report) {
+                    return reason;
+                }
             }
-            if ready.input_room {
-                drop(self.serial.input_empty().read());
-                self.console.feed(&self.serial);
-            }
-            if ready.input && self.console.read_in(&self.serial) == Typed::Leave {
-                return ExitReason::Interrupted;
-            }
-            if ready.signal
-                && let Some(number) = self.signals.take()
-            {
+        }
+    }
+
+    /// Does what `event` asks for; a reason if the machine ends by it.
+    fn handle(
+        &mut self,
+        event: Event,
+        report: &mut dyn FnMut(Occasion, &MachineStats),
+    ) -> Option<ExitReason> {
+        match event {
+            Event::Port(index, event) => match self.ports.get_mut(index)?.handle(event) {
+                Typed::Input => {}
+                Typed::Leave => return Some(ExitReason::Interrupted),
+                Typed::PowerButton => self.press_power_button(),
+            },
+            Event::Signal => {
+                let number = self.signals.take()?;
                 tracing::info!(signal = number, "ending the machine");
-                return ExitReason::Interrupted;
+                return Some(ExitReason::Interrupted);
             }
-            if ready.question && self.question.take() {
-                report(Occasion::Asked, &self.stats.read(&self.name));
+            Event::User => match self.user_signals.take()? {
+                UserSignal::Report => report(Occasion::Asked, &self.stats.read(&self.name)),
+                UserSignal::PowerButton => self.press_power_button(),
+            },
+            Event::Request => {
+                let request = self.shared.control.take_request()?;
+                return self.answer(request);
             }
-            if ready.request
-                && let Some(request) = self.shared.control.take_request()
-                && let Some(reason) = self.answer(request)
-            {
-                return reason;
+        }
+        None
+    }
+
+    fn press_power_button(&self) {
+        match self.power.press_power_button() {
+            Attention::Listens => tracing::info!(machine = self.name, "power button pressed"),
+            Attention::Deaf => {
+                tracing::warn!(machine = self.name, "power button pressed; the guest does not listen to it");
             }
         }
     }
@@ -138,6 +167,9 @@ impl Machine {
         match request {
             Request::PowerOff => Some(ExitReason::PowerOff),
             Request::Panic => Some(ExitReason::Panic),
+            Request::DebugExit => {
+                Some(ExitReason::DebugExit(self.debug_exit.as_ref().map_or(1, |port| port.code())))
+            }
             Request::Fault(why) => Some(ExitReason::Fault(why)),
             Request::Reset if self.on_reboot == OnReboot::Exit => Some(ExitReason::Reboot),
             Request::Reset => {
@@ -150,24 +182,26 @@ impl Machine {
     }
 
     /// Waits until something is ready, or until collected writes have to be looked after.
-    fn wait(&self) -> io::Result<Ready> {
-        let console = &self.console;
-        let input_room = event::borrow(self.serial.input_empty());
-        let (input, blocked) = (console.wanted_input(), console.blocked_output());
-        // While standard output is blocked, more output is no news.
-        let output = match blocked {
-            Some(stdout) => PollFd::new(stdout, PollFlags::POLLOUT),
-            None => PollFd::new(event::borrow(console.output_ready()), PollFlags::POLLIN),
-        };
+    fn wait(&self) -> io::Result<Vec<Event>> {
         let request = event::borrow(self.shared.control.requested());
+        let mut events = vec![Event::Signal, Event::Request, Event::User];
         let mut fds = vec![
             PollFd::new(self.signals.as_fd(), PollFlags::POLLIN),
             PollFd::new(request, PollFlags::POLLIN),
-            output,
-            PollFd::new(input_room, PollFlags::POLLIN),
-            PollFd::new(self.question.as_fd(), PollFlags::POLLIN),
+            PollFd::new(self.user_signals.as_fd(), PollFlags::POLLIN),
         ];
-        fds.extend(input.map(|stdin| PollFd::new(stdin, PollFlags::POLLIN)));
+        for (index, port) in self.ports.iter().enumerate() {
+            for (event, fd, readiness) in port.events() {
+                events.push(Event::Port(index, event));
+                fds.push(PollFd::new(
+                    fd,
+                    match readiness {
+                        Readiness::Read => PollFlags::POLLIN,
+                        Readiness::Write => PollFlags::POLLOUT,
+                    },
+                ));
+            }
+        }
         let timeout = match self.coalesces_until {
             Some(_) => PollTimeout::try_from(Coalesced::PERIOD).unwrap_or(PollTimeout::NONE),
             None => PollTimeout::NONE,
@@ -180,15 +214,10 @@ impl Machine {
             }
         }
         // An error or hang-up is readiness too: the read or write that follows finds out.
-        let mut ready = fds.iter().map(|fd| fd.any().unwrap_or(true));
-        let mut next = || ready.next().unwrap_or(false);
-        Ok(Ready {
-            signal: next(),
-            request: next(),
-            output: next(),
-            input_room: next(),
-            question: next(),
-            input: next(),
-        })
+        let ready = events.into_iter().zip(&fds).filter(|(_, fd)| fd.any().unwrap_or(true));
+        // What the guest printed comes out before the machine ends by its request.
+        let mut ready: Vec<Event> = ready.map(|(event, _)| event).collect();
+        ready.sort_by_key(|event| !matches!(event, Event::Port(..)));
+        Ok(ready)
     }
 }

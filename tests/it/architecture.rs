@@ -32,7 +32,9 @@ const ROOMS: [Room; 11] = [
         name: "profile",
         uses: &[
             "vmm.config",
+            "vmm.chipset.debug_exit",
             "vmm.chipset.pvpanic",
+            "vmm.chipset.vmgenid",
             "vmm.vfio.VfioConfig",
             "vmm.virtio.devices",
             "setup.goal",

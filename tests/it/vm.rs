@@ -3,6 +3,7 @@
 //! Each guest is an ELF file with a PVH entry point: 32-bit protected mode, flat segments, no stack. Linux guests are
 //! started in the emulated host; see `lab`.
 
+mod board;
 mod hostile;
 pub(crate) mod interrupts;
 mod memory;

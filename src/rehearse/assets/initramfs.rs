@@ -63,6 +63,9 @@ const GUEST: Recipe = Recipe {
         "virtio_scsi",
         "ahci",
         "i6300esb",
+        "button",
+        "evdev",
+        "psmouse",
     ],
 };
 

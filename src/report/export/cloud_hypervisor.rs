@@ -1,7 +1,7 @@
 //! A machine as a command of Cloud Hypervisor (`cloud-hypervisor --help`).
 
 use super::{ExportError, head, option, script};
-use crate::vmm::config::{CpuConfig, DeviceConfig, MachineConfig};
+use crate::vmm::config::{CpuConfig, DeviceConfig, MachineConfig, SerialConfig, Target};
 
 /// A shell script that becomes Cloud Hypervisor. `prepare` is the command that prepares the host.
 ///
@@ -13,8 +13,18 @@ pub fn export(config: &MachineConfig, prepare: &str) -> Result<String, ExportErr
         option("--cmdline", config.boot.cmdline.clone()),
         option("--cpus", processors(&config.cpus)),
         option("--memory", format!("size={}M", config.memory.bytes() >> 20)),
-        option("--serial", "tty"),
     ];
+    match config.serial.as_slice() {
+        [] => options.push(option("--serial", "off")),
+        [SerialConfig(one)] => options.push(option("--serial", place(one)?)),
+        [_, SerialConfig(second), ..] => {
+            return Err(ExportError::Unsayable {
+                program: "cloud-hypervisor",
+                text: second.to_string(),
+                reason: "it has one serial port at most",
+            });
+        }
+    }
     if let Some(initrd) = &config.boot.initrd {
         options.push(option("--initramfs", initrd.display().to_string()));
     }
@@ -36,13 +46,15 @@ pub fn export(config: &MachineConfig, prepare: &str) -> Result<String, ExportErr
                 nets.push(format!("tap={}{mac}", value(&net.tap)?));
             }
             DeviceConfig::VirtioConsole(console) => {
-                consoles.push(format!("file={}", value(&console.file.display().to_string())?));
+                consoles.push(place(console)?);
             }
             // Always there, with this source.
             DeviceConfig::VirtioRng(_) => options.push(option("--rng", "src=/dev/urandom")),
             DeviceConfig::VfioPci(function) => {
                 functions.push(format!("path=/sys/bus/pci/devices/{}", function.address));
             }
+            // It has neither.
+            DeviceConfig::Vmgenid(_) | DeviceConfig::IsaDebugExit(_) => {}
             DeviceConfig::Pvpanic(_) => options.push(vec!["--pvpanic".to_owned()]),
         }
     }
@@ -66,6 +78,18 @@ pub fn export(config: &MachineConfig, prepare: &str) -> Result<String, ExportErr
         }
     }
     script(&head("#", config, prepare), "cloud-hypervisor", &options)
+}
+
+/// A place of a console as the value of an option.
+fn place(target: &Target) -> Result<String, ExportError> {
+    let path = |kind, path: &std::path::Path| Ok(format!("{kind}={}", value(&path.display().to_string())?));
+    match target {
+        Target::File { file, .. } => path("file", file),
+        Target::Socket { socket } => path("socket", socket),
+        Target::Pty { .. } => Ok("pty".to_owned()),
+        Target::Stdio { .. } => Ok("tty".to_owned()),
+        Target::None { .. } => Ok("null".to_owned()),
+    }
 }
 
 /// How many processors, and how they are arranged if that is told: threads, cores, dies, packages.

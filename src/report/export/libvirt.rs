@@ -4,7 +4,7 @@ use super::{ExportError, head};
 use crate::report::markup::escape;
 use crate::report::style::clean;
 use crate::spec::pci::PciAddress;
-use crate::vmm::config::{DeviceConfig, MachineConfig, OnReboot};
+use crate::vmm::config::{DeviceConfig, MachineConfig, OnReboot, SerialConfig, Target};
 
 /// A document for `virsh define`. `prepare` is the command that prepares the host.
 ///
@@ -48,8 +48,21 @@ pub fn export(config: &MachineConfig, prepare: &str) -> Result<String, ExportErr
     };
     xml.line(1, &format!("<on_reboot>{on_reboot}</on_reboot>"));
     xml.line(1, "<on_crash>destroy</on_crash>");
+    if config.devices.iter().any(|device| matches!(device, DeviceConfig::Vmgenid(_))) {
+        xml.line(1, "<genid/>");
+    }
     xml.line(1, "<devices>");
-    xml.line(2, "<serial type='pty'/>");
+    for SerialConfig(target) in &config.serial {
+        let (kind, source) = place(target)?;
+        match source {
+            None => xml.line(2, &format!("<serial type='{kind}'/>")),
+            Some(source) => {
+                xml.line(2, &format!("<serial type='{kind}'>"));
+                xml.line(3, &source);
+                xml.line(2, "</serial>");
+            }
+        }
+    }
     let (mut disks, mut consoles) = ('a'..='z', 1..);
     for device in &config.devices {
         match device {
@@ -84,9 +97,11 @@ pub fn export(config: &MachineConfig, prepare: &str) -> Result<String, ExportErr
                 xml.line(2, "</interface>");
             }
             DeviceConfig::VirtioConsole(console) => {
-                xml.line(2, "<console type='file'>");
-                let path = console.file.display().to_string();
-                xml.line(3, &format!("<source path='{}' append='on'/>", text(&path)?));
+                let (kind, source) = place(console)?;
+                xml.line(2, &format!("<console type='{kind}'>"));
+                if let Some(source) = source {
+                    xml.line(3, &source);
+                }
                 let port = consoles.next().unwrap_or(u32::MAX);
                 xml.line(3, &format!("<target type='virtio' port='{port}'/>"));
                 xml.line(2, "</console>");
@@ -107,6 +122,8 @@ pub fn export(config: &MachineConfig, prepare: &str) -> Result<String, ExportErr
                 );
                 xml.line(2, "</hostdev>");
             }
+            // A feature of the domain, and nothing that it has.
+            DeviceConfig::Vmgenid(_) | DeviceConfig::IsaDebugExit(_) => {}
             DeviceConfig::Pvpanic(_) => xml.line(2, "<panic model='isa'/>"),
         }
     }
@@ -134,6 +151,20 @@ impl Xml {
         self.line(depth, &format!("<{name}>{content}</{name}>"));
         Ok(())
     }
+}
+
+/// A place of a console: its type, and where it is.
+fn place(target: &Target) -> Result<(&'static str, Option<String>), ExportError> {
+    let path = |path: &std::path::Path| text(&path.display().to_string());
+    Ok(match target {
+        Target::File { file, .. } => ("file", Some(format!("<source path='{}' append='on'/>", path(file)?))),
+        Target::Socket { socket } => {
+            ("unix", Some(format!("<source mode='bind' path='{}'/>", path(socket)?)))
+        }
+        // Standard input and output of a daemon are nobody's: `virsh console` is.
+        Target::Pty { .. } | Target::Stdio { .. } => ("pty", None),
+        Target::None { .. } => ("null", None),
+    })
 }
 
 /// `text` as XML can hold it. A path would be another one without what is taken out for display.

@@ -1,7 +1,7 @@
 //! A machine as a command of QEMU (qemu-system-x86_64(1)).
 
 use super::{ExportError, head, option, script};
-use crate::vmm::config::{CpuConfig, DeviceConfig, MachineConfig, OnReboot};
+use crate::vmm::config::{CpuConfig, DeviceConfig, MachineConfig, OnReboot, SerialConfig, Target};
 
 /// A shell script that becomes QEMU. `prepare` is the command that prepares the host.
 ///
@@ -16,9 +16,16 @@ pub fn export(config: &MachineConfig, prepare: &str) -> Result<String, ExportErr
         option("-m", format!("{}M", config.memory.bytes() >> 20)),
         vec!["-nodefaults".to_owned(), "-no-user-config".to_owned()],
         option("-display", "none"),
-        option("-serial", "mon:stdio"),
-        option("-kernel", config.boot.kernel.display().to_string()),
     ];
+    for (number, SerialConfig(target)) in config.serial.iter().enumerate() {
+        if matches!(target, Target::Stdio { .. }) {
+            options.push(option("-serial", "mon:stdio"));
+        } else {
+            options.push(option("-chardev", place(target, &format!("serial{number}"))));
+            options.push(option("-serial", format!("chardev:serial{number}")));
+        }
+    }
+    options.push(option("-kernel", config.boot.kernel.display().to_string()));
     if let Some(initrd) = &config.boot.initrd {
         options.push(option("-initrd", initrd.display().to_string()));
     }
@@ -61,8 +68,7 @@ pub fn export(config: &MachineConfig, prepare: &str) -> Result<String, ExportErr
                     options.push(option("-device", "virtio-serial-pci"));
                     has_serial_bus = true;
                 }
-                let path = value(&console.file.display().to_string());
-                options.push(option("-chardev", format!("file,id=console{number},path={path},append=on")));
+                options.push(option("-chardev", place(console, &format!("console{number}"))));
                 options.push(option("-device", format!("virtconsole,chardev=console{number}")));
             }
             DeviceConfig::VirtioRng(_) => options.push(option("-device", "virtio-rng-pci")),
@@ -70,9 +76,23 @@ pub fn export(config: &MachineConfig, prepare: &str) -> Result<String, ExportErr
                 options.push(option("-device", format!("vfio-pci,host={}", function.address)));
             }
             DeviceConfig::Pvpanic(_) => options.push(option("-device", "pvpanic")),
+            DeviceConfig::Vmgenid(_) => options.push(option("-device", "vmgenid,guid=auto")),
+            DeviceConfig::IsaDebugExit(_) => options.push(option("-device", "isa-debug-exit")),
         }
     }
     script(&head("#", config, prepare), "qemu-system-x86_64", &options)
+}
+
+/// A place of a console as a character device called `id`.
+fn place(target: &Target, id: &str) -> String {
+    let path = |path: &std::path::Path| value(&path.display().to_string());
+    match target {
+        Target::File { file, .. } => format!("file,id={id},path={},append=on", path(file)),
+        Target::Socket { socket } => format!("socket,id={id},path={},server=on,wait=off", path(socket)),
+        Target::Pty { .. } => format!("pty,id={id}"),
+        Target::Stdio { .. } => format!("stdio,id={id}"),
+        Target::None { .. } => format!("null,id={id}"),
+    }
 }
 
 /// How many processors, and how they are arranged if that is told.

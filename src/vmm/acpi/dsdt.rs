@@ -1,5 +1,5 @@
-//! DSDT: what cannot be found by probing: the PCI host bridge with its windows and interrupt wiring, the serial port, the
-//! panic port, the clock, and how to power off. ACPI 6.5, chapters 5 and 6; PCI Firmware Specification 3.3, 4.5.
+//! DSDT: what cannot be found by probing: the PCI host bridge with its windows and interrupt wiring, serial ports, the
+//! keyboard controller, the panic port, the clock, and how to power off. ACPI 6.5, chapters 5 and 6; PCI Firmware Specification 3.3, 4.5.
 
 use acpi_tables::Aml;
 use acpi_tables::aml::{
@@ -10,8 +10,8 @@ use acpi_tables::aml::{
 
 use crate::spec::acpi::SLP_TYP_S5;
 use crate::vmm::acpi::{Platform, aml, table};
-use crate::vmm::chipset::{pvpanic, rtc, serial};
-use crate::vmm::config::InterruptMode;
+use crate::vmm::chipset::{hpet, i8042, pvpanic, rtc, serial, vmgenid};
+use crate::vmm::config::{Hpet, InterruptMode};
 use crate::vmm::interrupt::PIC_INTX;
 use crate::vmm::layout;
 use crate::vmm::pci::root::Windows;
@@ -37,9 +37,16 @@ pub fn intx_gsi(interrupts: InterruptMode, device: u8, pin: u8) -> u32 {
 pub(super) fn build(platform: &Platform) -> Vec<u8> {
     let mut body = Vec::new();
     body.extend(soft_off());
-    let mut devices = vec![host_bridge(platform), motherboard(), serial_port(), clock()];
+    let mut devices = vec![host_bridge(platform), motherboard(), clock(), keyboard(), mouse()];
+    devices.extend(serial_ports(platform.serial_ports));
+    if platform.hpet == Hpet::Present {
+        devices.push(timers());
+    }
     if platform.pvpanic {
         devices.push(panic_port());
+    }
+    if platform.vmgenid {
+        devices.push(generation());
     }
     let devices: Vec<Raw> = devices.into_iter().map(Raw).collect();
     let children = devices.iter().map(|device| device as &dyn Aml).collect();
@@ -170,27 +177,87 @@ fn motherboard() -> Vec<u8> {
     ))
 }
 
-fn serial_port() -> Vec<u8> {
-    let ports = IO::new(serial::COM1, serial::COM1, 1, 8);
-    let interrupt = Interrupt::new(true, true, false, false, serial::COM1_GSI);
+fn serial_ports(count: usize) -> impl Iterator<Item = Vec<u8>> {
+    let names = ["COM1", "COM2"].into_iter().zip(1u8..);
+    names.zip(serial::PORTS).take(count).map(|((name, number), (port, gsi))| {
+        let ports = IO::new(port, port, 1, 8);
+        let interrupt = isa_interrupt(gsi);
+        aml(&Device::new(
+            Path::new(name),
+            vec![
+                &Name::new(Path::new("_HID"), &EISAName::new("PNP0501")),
+                &Name::new(Path::new("_UID"), &number),
+                &Name::new(Path::new("_CRS"), &ResourceTemplate::new(vec![&ports, &interrupt])),
+            ],
+        ))
+    })
+}
+
+/// An edge-triggered interrupt of a device on the ISA bus.
+fn isa_interrupt(gsi: u32) -> Interrupt {
+    Interrupt::new(true, true, false, false, gsi)
+}
+
+fn clock() -> Vec<u8> {
+    let ports = IO::new(rtc::INDEX_PORT, rtc::INDEX_PORT, 1, 2);
+    let interrupt = isa_interrupt(rtc::GSI);
     aml(&Device::new(
-        Path::new("COM1"),
+        Path::new("RTC_"),
         vec![
-            &Name::new(Path::new("_HID"), &EISAName::new("PNP0501")),
-            &Name::new(Path::new("_UID"), &ONE),
+            &Name::new(Path::new("_HID"), &EISAName::new("PNP0B00")),
             &Name::new(Path::new("_CRS"), &ResourceTemplate::new(vec![&ports, &interrupt])),
         ],
     ))
 }
 
-/// The clock has no interrupt: it tells the time and wakes nobody.
-fn clock() -> Vec<u8> {
-    let ports = IO::new(rtc::INDEX_PORT, rtc::INDEX_PORT, 1, 2);
+/// The keyboard has the controller's ports, the mouse only its interrupt, as on every PC.
+fn keyboard() -> Vec<u8> {
+    let data = IO::new(i8042::DATA_PORT, i8042::DATA_PORT, 1, 1);
+    let command = IO::new(i8042::COMMAND_PORT, i8042::COMMAND_PORT, 1, 1);
+    let interrupt = isa_interrupt(i8042::KEYBOARD_GSI);
     aml(&Device::new(
-        Path::new("RTC_"),
+        Path::new("KBD_"),
         vec![
-            &Name::new(Path::new("_HID"), &EISAName::new("PNP0B00")),
-            &Name::new(Path::new("_CRS"), &ResourceTemplate::new(vec![&ports])),
+            &Name::new(Path::new("_HID"), &EISAName::new("PNP0303")),
+            &Name::new(Path::new("_CRS"), &ResourceTemplate::new(vec![&data, &command, &interrupt])),
+        ],
+    ))
+}
+
+fn mouse() -> Vec<u8> {
+    let interrupt = isa_interrupt(i8042::MOUSE_GSI);
+    aml(&Device::new(
+        Path::new("MOU_"),
+        vec![
+            &Name::new(Path::new("_HID"), &EISAName::new("PNP0F13")),
+            &Name::new(Path::new("_CRS"), &ResourceTemplate::new(vec![&interrupt])),
+        ],
+    ))
+}
+
+fn timers() -> Vec<u8> {
+    let dword = |value: u64| u32::try_from(value).unwrap_or(u32::MAX);
+    let registers = Memory32Fixed::new(false, dword(hpet::BASE), dword(hpet::LENGTH));
+    aml(&Device::new(
+        Path::new("HPET"),
+        vec![
+            &Name::new(Path::new("_HID"), &EISAName::new("PNP0103")),
+            &Name::new(Path::new("_UID"), &ZERO),
+            &Name::new(Path::new("_CRS"), &ResourceTemplate::new(vec![&registers])),
+        ],
+    ))
+}
+
+/// Drivers look for the compatible name; `ADDR` is the low and the high half of the address.
+fn generation() -> Vec<u8> {
+    let [low, high] = [vmgenid::ADDRESS & 0xFFFF_FFFF, vmgenid::ADDRESS >> 32];
+    aml(&Device::new(
+        Path::new("VGEN"),
+        vec![
+            &Name::new(Path::new("_HID"), &"THRY0001"),
+            &Name::new(Path::new("_CID"), &"VM_Gen_Counter"),
+            &Name::new(Path::new("_DDN"), &"VM_Gen_Counter"),
+            &Name::new(Path::new("ADDR"), &Package::new(vec![&low, &high])),
         ],
     ))
 }

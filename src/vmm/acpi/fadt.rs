@@ -7,6 +7,7 @@ use acpi_tables::gas::{AccessSize, AddressSpace, GAS};
 
 use crate::spec::acpi::{self, block};
 use crate::vmm::acpi::{aml, table};
+use crate::vmm::chipset::rtc;
 use crate::vmm::layout;
 
 /// Offsets in the table, in bytes (table 5.9).
@@ -22,6 +23,7 @@ mod field {
     pub(super) const PM_TMR_LEN: usize = 91;
     pub(super) const P_LVL2_LAT: usize = 96;
     pub(super) const P_LVL3_LAT: usize = 98;
+    pub(super) const CENTURY: usize = 108;
     pub(super) const IAPC_BOOT_ARCH: usize = 109;
     pub(super) const FLAGS: usize = 112;
     pub(super) const RESET_REG: usize = 116;
@@ -41,23 +43,22 @@ mod flag {
     pub(super) const WBINVD: u32 = 1 << 0;
     /// C1 on every processor.
     pub(super) const PROC_C1: u32 = 1 << 2;
-    /// No fixed power button.
-    pub(super) const PWR_BUTTON: u32 = 1 << 4;
+    // Bit 4 stays clear: there is a fixed power button.
     /// No fixed sleep button.
     pub(super) const SLP_BUTTON: u32 = 1 << 5;
-    /// The real-time clock cannot wake the machine from a fixed event.
-    pub(super) const FIX_RTC: u32 = 1 << 6;
+    // Bit 6 stays clear: the real-time clock's alarm is a fixed event.
     /// There is a reset register.
     pub(super) const RESET_REG_SUP: u32 = 1 << 10;
 }
 
 /// IA-PC boot architecture flags (table 5.11).
 mod boot {
-    /// There are devices that a PC had on its ISA bus (the serial port).
+    /// There are devices that a PC had on its ISA bus (serial ports).
     pub(super) const LEGACY_DEVICES: u16 = 1 << 0;
     /// Do not touch VGA hardware: there is none.
     pub(super) const VGA_NOT_PRESENT: u16 = 1 << 2;
-    // Bit 1 stays clear: there is no keyboard controller, so that no time goes into looking for one.
+    /// There is a keyboard controller.
+    pub(super) const KEYBOARD_CONTROLLER: u16 = 1 << 1;
 }
 
 /// Latencies above these mean that C2 and C3 are not supported, in microseconds (5.2.9).
@@ -96,13 +97,12 @@ pub(super) fn build(facs: u64, dsdt: u64) -> Vec<u8> {
     put(field::PM_TMR_LEN, &[4]);
     put(field::P_LVL2_LAT, &NO_C2.to_le_bytes());
     put(field::P_LVL3_LAT, &NO_C3.to_le_bytes());
-    put(field::IAPC_BOOT_ARCH, &(boot::LEGACY_DEVICES | boot::VGA_NOT_PRESENT).to_le_bytes());
-    let flags = flag::WBINVD
-        | flag::PROC_C1
-        | flag::PWR_BUTTON
-        | flag::SLP_BUTTON
-        | flag::FIX_RTC
-        | flag::RESET_REG_SUP;
+    put(
+        field::IAPC_BOOT_ARCH,
+        &(boot::LEGACY_DEVICES | boot::KEYBOARD_CONTROLLER | boot::VGA_NOT_PRESENT).to_le_bytes(),
+    );
+    put(field::CENTURY, &[rtc::CENTURY]);
+    let flags = flag::WBINVD | flag::PROC_C1 | flag::SLP_BUTTON | flag::RESET_REG_SUP;
     put(field::FLAGS, &flags.to_le_bytes());
     put(field::RESET_REG, &register(acpi::reset::PORT, 8, AccessSize::ByteAccess));
     put(field::RESET_VALUE, &[acpi::reset::VALUE]);

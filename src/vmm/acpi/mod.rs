@@ -1,20 +1,23 @@
 //! ACPI tables, made from what was built, and their place in guest memory.
 //!
-//! One file per table; this one chains them: root pointer → XSDT → FADT (→ FACS, DSDT), MADT, MCFG, SRAT, SLIT. ACPI 6.5, chapter
-//! 5. All lie in the BIOS area below 1 MiB, where an operating system that got no pointer finds them by itself.
+//! One file per table; this one chains them: root pointer → XSDT → FADT (→ FACS, DSDT), MADT, MCFG, HPET, WAET, SPCR, SRAT,
+//! SLIT. ACPI 6.5, chapter 5. All lie in the BIOS area below 1 MiB, where an operating system that got no pointer finds them by itself.
 
 pub mod dsdt;
 pub mod fadt;
+mod hpet;
 pub mod madt;
 pub mod mcfg;
 mod slit;
+mod spcr;
 pub mod srat;
+mod waet;
 
 use acpi_tables::Aml;
 use acpi_tables::rsdp::Rsdp;
 use acpi_tables::sdt::Sdt;
 
-use crate::vmm::config::InterruptMode;
+use crate::vmm::config::{Hpet, InterruptMode};
 use crate::vmm::layout;
 use crate::vmm::memory::{AccessError, GuestMemory};
 use crate::vmm::pci::root::Windows;
@@ -40,6 +43,12 @@ pub struct Platform {
     pub interrupt_devices: Vec<u8>,
     /// Whether the panic port is there.
     pub pvpanic: bool,
+    /// Whether the generation identity is there.
+    pub vmgenid: bool,
+    /// Whether the high precision timers are there.
+    pub hpet: Hpet,
+    /// How many serial ports there are.
+    pub serial_ports: usize,
 }
 
 /// The tables cannot be placed.
@@ -108,6 +117,13 @@ impl Tables {
         // Without an APIC there is nothing to describe: a machine without a MADT has the PIC of a PC (5.2.12).
         if platform.interrupts != InterruptMode::Userspace {
             tables.push(area.place(&madt::build(&platform.apic_ids)));
+        }
+        if platform.hpet == Hpet::Present {
+            tables.push(area.place(&hpet::build()));
+        }
+        tables.push(area.place(&waet::build()));
+        if platform.serial_ports > 0 {
+            tables.push(area.place(&spcr::build()));
         }
         if !platform.nodes.is_empty() {
             tables.push(area.place(&srat::build(&platform.nodes)));

@@ -1,12 +1,14 @@
 //! The payload: a kernel, perhaps an initial RAM disk, and a command line, put into RAM with the state in which its
 //! boot protocol expects the first CPU.
 //!
-//! The kind of kernel is told by its content: [`linux`] for a bzImage, [`pvh`] for an ELF file. Files are opened and
+//! The kind of kernel is told by its content unless the configuration names it: [`linux`] for a bzImage, [`pvh`] for a 64-bit
+//! ELF file, [`multiboot`] for whatever else has its header. Files are opened and
 //! their headers checked before the machine is built; [`Payload::load`] may run again for each reset. Kernel files are
 //! untrusted: every number in them is a claim, bounded before it is used.
 
 pub mod cmdline;
 pub mod linux;
+pub mod multiboot;
 pub mod pvh;
 
 use std::fs::File;
@@ -14,7 +16,7 @@ use std::io;
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 
-use crate::vmm::config::BootConfig;
+use crate::vmm::config::{BootConfig, Protocol};
 use crate::vmm::layout::MapEntry;
 use crate::vmm::memory::{AccessError, GuestMemory, LoadError};
 use cmdline::Cmdline;
@@ -25,7 +27,7 @@ pub enum BootError {
     /// The file cannot be opened or read.
     #[error("cannot read {what} {}", path.display())]
     Read {
-        /// `kernel` or `initrd`.
+        /// `kernel`, `initrd` or `module`.
         what: &'static str,
         /// The file.
         path: PathBuf,
@@ -36,7 +38,7 @@ pub enum BootError {
     /// The file is no regular file.
     #[error("{what} {} is not a regular file", path.display())]
     NotAFile {
-        /// `kernel` or `initrd`.
+        /// `kernel`, `initrd` or `module`.
         what: &'static str,
         /// The file.
         path: PathBuf,
@@ -44,14 +46,14 @@ pub enum BootError {
     /// The file has no content.
     #[error("{what} {} is empty", path.display())]
     Empty {
-        /// `kernel` or `initrd`.
+        /// `kernel`, `initrd` or `module`.
         what: &'static str,
         /// The file.
         path: PathBuf,
     },
     /// The file is none of the formats that can be started.
     #[error(
-        "{} is not a kernel: it is neither a Linux bzImage nor a 64-bit ELF file with a PVH entry point{hint}",
+        "{} is not a kernel: it is neither a Linux bzImage nor a 64-bit ELF file with a PVH entry point nor a multiboot image{hint}",
         path.display()
     )]
     NotAKernel {
@@ -59,6 +61,20 @@ pub enum BootError {
         path: PathBuf,
         /// What it looks like, and what to do then.
         hint: &'static str,
+    },
+    /// The file is none of the format that the configuration names.
+    #[error("{} is {what}; write `protocol: auto` to have it started as what it is", path.display())]
+    Protocol {
+        /// The file.
+        path: PathBuf,
+        /// What it is not.
+        what: &'static str,
+    },
+    /// Modules for a kernel that takes none.
+    #[error("{} takes no modules: it is no multiboot image", path.display())]
+    Modules {
+        /// The kernel.
+        path: PathBuf,
     },
     /// The format is right, a header is not.
     #[error("kernel {} is damaged: {problem}", path.display())]
@@ -97,7 +113,7 @@ pub enum BootError {
     /// The file could not be loaded.
     #[error("cannot load {what} {}", path.display())]
     Load {
-        /// `kernel` or `initrd`.
+        /// `kernel`, `initrd` or `module`.
         what: &'static str,
         /// The file.
         path: PathBuf,
@@ -159,6 +175,13 @@ pub enum Entry {
         /// Address of the zero page (Linux 32-bit protocol), in ESI.
         esi: u32,
     },
+    /// As [`Self::Protected`], with the magic number in EAX that multiboot kernels look for.
+    Multiboot {
+        /// First instruction.
+        eip: u32,
+        /// Address of the multiboot information, in EBX.
+        info: u32,
+    },
 }
 
 /// An opened and checked payload.
@@ -166,7 +189,8 @@ pub enum Entry {
 pub struct Payload {
     kernel: Source,
     image: Image,
-    initrd: Option<Source>,
+    initrd: Option<multiboot::Module>,
+    modules: Vec<multiboot::Module>,
     cmdline: Cmdline,
 }
 
@@ -183,6 +207,7 @@ pub(crate) struct Source {
 enum Image {
     Linux(linux::Header),
     Pvh(pvh::Image),
+    Multiboot(multiboot::Image),
 }
 
 /// Where the parts of a payload may go.
@@ -239,14 +264,27 @@ impl Payload {
     /// [`BootError`]: which file, what is wrong with it.
     pub fn open(config: &BootConfig) -> Result<Self, BootError> {
         let kernel = Source::open("kernel", &config.kernel)?;
-        let image = recognize(&kernel)?;
-        let initrd = config.initrd.as_deref().map(|path| Source::open("initrd", path)).transpose()?;
+        let image = recognize(&kernel, config.protocol)?;
+        tracing::info!(kernel = %kernel.path.display(), protocol = image.name(), "what the kernel is");
+        if !config.modules.is_empty() && !matches!(image, Image::Multiboot(_)) {
+            return Err(BootError::Modules { path: kernel.path });
+        }
+        let module = |what, path: &Path, cmdline: &str| {
+            let (source, cmdline) = (Source::open(what, path)?, Cmdline::new(cmdline)?);
+            // With a word for the file's name in front.
+            cmdline.with_nul(multiboot::CMDLINE_LIMIT - multiboot::NAME_LIMIT)?;
+            Ok::<_, BootError>(multiboot::Module { source, cmdline })
+        };
+        let initrd = config.initrd.as_deref().map(|path| module("initrd", path, "")).transpose()?;
+        let modules = config.modules.iter().map(|one| module("module", &one.file, &one.cmdline));
+        let modules = modules.collect::<Result<Vec<_>, _>>()?;
         let cmdline = Cmdline::new(&config.cmdline)?;
         cmdline.with_nul(match &image {
             Image::Linux(header) => header.cmdline_limit(),
             Image::Pvh(_) => pvh::CMDLINE_LIMIT,
+            Image::Multiboot(_) => multiboot::CMDLINE_LIMIT - multiboot::NAME_LIMIT,
         })?;
-        Ok(Self { kernel, image, initrd, cmdline })
+        Ok(Self { kernel, image, initrd, modules, cmdline })
     }
 
     /// Puts everything into RAM: kernel, initrd, command line, `map` and the address of the ACPI root pointer. RAM must
@@ -258,21 +296,69 @@ impl Payload {
         let place = Placement { memory, map, rsdp };
         let gdt: Vec<u8> = GDT_ENTRIES.into_iter().flat_map(u64::to_le_bytes).collect();
         memory.write(GDT, &gdt)?;
+        let initrd = self.initrd.as_ref().map(|initrd| &initrd.source);
         match &self.image {
-            Image::Linux(header) => header.load(&self.kernel, self.initrd.as_ref(), &self.cmdline, &place),
-            Image::Pvh(image) => image.load(&self.kernel, self.initrd.as_ref(), &self.cmdline, &place),
+            Image::Linux(header) => header.load(&self.kernel, initrd, &self.cmdline, &place),
+            Image::Pvh(image) => image.load(&self.kernel, initrd, &self.cmdline, &place),
+            Image::Multiboot(image) => {
+                let modules: Vec<_> = self.initrd.iter().chain(&self.modules).collect();
+                image.load(&self.kernel, &modules, &self.cmdline, &place)
+            }
         }
     }
 }
 
-fn recognize(kernel: &Source) -> Result<Image, BootError> {
+impl Image {
+    /// As it is called in a configuration.
+    fn name(&self) -> &'static str {
+        match self {
+            Self::Linux(_) => "linux",
+            Self::Pvh(_) => "pvh",
+            Self::Multiboot(_) => "multiboot",
+        }
+    }
+}
+
+fn recognize(kernel: &Source, protocol: Protocol) -> Result<Image, BootError> {
+    let is_not = |what| BootError::Protocol { path: kernel.path.clone(), what };
+    match protocol {
+        Protocol::Auto => recognize_any(kernel),
+        Protocol::Linux => {
+            let head = kernel.peek(0, linux::HEADER_PROBE)?;
+            let header = linux::Header::parse(kernel, &head)?.ok_or_else(|| is_not("no Linux bzImage"))?;
+            Ok(Image::Linux(header))
+        }
+        Protocol::Pvh => {
+            let head = kernel.peek(0, linux::HEADER_PROBE)?;
+            if !head.starts_with(b"\x7FELF") {
+                return Err(is_not("no ELF file"));
+            }
+            pvh::Image::parse(kernel, &head).map(Image::Pvh)
+        }
+        Protocol::Multiboot => {
+            let image = multiboot::Image::parse(kernel)?;
+            Ok(Image::Multiboot(image.ok_or_else(|| is_not("no multiboot image"))?))
+        }
+    }
+}
+
+fn recognize_any(kernel: &Source) -> Result<Image, BootError> {
     // Enough for the setup header of Linux and the ELF header.
     let head = kernel.peek(0, linux::HEADER_PROBE)?;
-    if head.starts_with(b"\x7FELF") {
-        return pvh::Image::parse(kernel, &head).map(Image::Pvh);
-    }
     if let Some(header) = linux::Header::parse(kernel, &head)? {
         return Ok(Image::Linux(header));
+    }
+    // A 64-bit ELF file that has both is started by what is newer.
+    if head.starts_with(b"\x7FELF") {
+        return match pvh::Image::parse(kernel, &head) {
+            Err(BootError::NotAKernel { path, hint }) => multiboot::Image::parse(kernel)?
+                .map(Image::Multiboot)
+                .ok_or(BootError::NotAKernel { path, hint }),
+            other => other.map(Image::Pvh),
+        };
+    }
+    if let Some(image) = multiboot::Image::parse(kernel)? {
+        return Ok(Image::Multiboot(image));
     }
     let hint = match head.as_slice() {
         [0x1F, 0x8B, ..] => " (it looks like a gzip file: unpack it first)",

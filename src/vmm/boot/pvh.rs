@@ -31,12 +31,12 @@ const MAX_NOTES: u64 = 1 << 20;
 
 /// A part of the file that goes into RAM.
 #[derive(Debug, Clone, PartialEq, Eq)]
-struct Segment {
-    file_offset: u64,
-    file_size: u64,
-    address: u64,
+pub(super) struct Segment {
+    pub(super) file_offset: u64,
+    pub(super) file_size: u64,
+    pub(super) address: u64,
     /// First address beyond it, with the zeros that follow the file's bytes.
-    end: u64,
+    pub(super) end: u64,
 }
 
 /// A checked ELF kernel.
@@ -50,11 +50,11 @@ fn number<const N: usize>(data: &[u8], offset: usize) -> [u8; N] {
     data.get(offset..).and_then(|data| data.first_chunk()).copied().unwrap_or([0; N])
 }
 
-fn word(data: &[u8], offset: usize) -> u16 {
+pub(super) fn word(data: &[u8], offset: usize) -> u16 {
     u16::from_le_bytes(number(data, offset))
 }
 
-fn dword(data: &[u8], offset: usize) -> u32 {
+pub(super) fn dword(data: &[u8], offset: usize) -> u32 {
     u32::from_le_bytes(number(data, offset))
 }
 

@@ -65,6 +65,7 @@ fn open(kernel: &[u8], initrd: Option<&[u8]>, cmdline: &str) -> Result<Payload, 
         kernel: kernel.path().to_owned(),
         initrd: initrd.as_ref().map(|file| file.path().to_owned()),
         cmdline: cmdline.to_owned(),
+        ..BootConfig::default()
     })
 }
 
@@ -122,12 +123,40 @@ fn what_is_no_kernel_is_named() {
         matches!(open(b"\x1F\x8B\x08\0", None, ""), Err(BootError::NotAKernel { hint, .. }) if !hint.is_empty())
     );
     assert!(matches!(open(&bzimage(), Some(b""), ""), Err(BootError::Empty { what: "initrd", .. })));
-    let config = |kernel: &str| BootConfig { kernel: kernel.into(), initrd: None, cmdline: String::new() };
+    let config = |kernel: &str| BootConfig { kernel: kernel.into(), ..BootConfig::default() };
     assert!(matches!(Payload::open(&config("/nonexistent")), Err(BootError::Read { .. })));
     assert!(matches!(Payload::open(&config("/")), Err(BootError::NotAFile { .. })));
     let mut without_note = elf();
     without_note[0x208] = 17;
     assert!(matches!(open(&without_note, None, ""), Err(BootError::NotAKernel { .. })));
+}
+
+#[test]
+fn a_protocol_that_is_named_is_the_only_one_that_is_tried() {
+    let open_as = |image: &[u8], protocol| {
+        let mut file = tempfile::NamedTempFile::new().unwrap();
+        file.write_all(image).unwrap();
+        let kernel = file.path().to_owned();
+        Payload::open(&BootConfig { kernel, protocol, ..BootConfig::default() })
+            .map(|payload| payload.image.name())
+    };
+    assert_eq!(open_as(&bzimage(), Protocol::Auto).unwrap(), "linux");
+    assert_eq!(open_as(&bzimage(), Protocol::Linux).unwrap(), "linux");
+    assert_eq!(open_as(&elf(), Protocol::Pvh).unwrap(), "pvh");
+    for (image, protocol) in [
+        (bzimage(), Protocol::Pvh),
+        (bzimage(), Protocol::Multiboot),
+        (elf(), Protocol::Linux),
+        (elf(), Protocol::Multiboot),
+    ] {
+        assert!(matches!(open_as(&image, protocol), Err(BootError::Protocol { .. })), "{protocol:?}");
+    }
+    let mut file = tempfile::NamedTempFile::new().unwrap();
+    file.write_all(&elf()).unwrap();
+    let modules =
+        vec![crate::vmm::config::ModuleConfig { file: file.path().to_owned(), cmdline: String::new() }];
+    let config = BootConfig { kernel: file.path().to_owned(), modules, ..BootConfig::default() };
+    assert!(matches!(Payload::open(&config), Err(BootError::Modules { .. })));
 }
 
 #[test]

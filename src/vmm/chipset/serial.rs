@@ -1,4 +1,4 @@
-//! The serial port COM1: a 16550A UART (`vm-superio`) on the machine's console.
+//! Serial ports: 16550A UARTs (`vm-superio`), each on a console of the machine.
 //!
 //! Output goes to [`Output`] after the UART's lock is released: a console that does not take bytes slows down the vCPU
 //! that writes them, for a bounded time, and nobody else.
@@ -13,13 +13,21 @@ use vmm_sys_util::eventfd::{EFD_CLOEXEC, EFD_NONBLOCK, EventFd};
 
 use crate::vmm::Lifecycle;
 use crate::vmm::bus::{AccessSize, BusDevice, Effects, IoError};
-use crate::vmm::console::Output;
+use crate::vmm::console::{Output, Receiver};
 use crate::vmm::interrupt::InterruptLine;
 
-/// First of the eight I/O ports.
+/// COM1: first of its eight I/O ports.
 pub const COM1: u16 = 0x3F8;
-/// Its ISA interrupt.
+/// COM1's ISA interrupt.
 pub const COM1_GSI: u32 = 4;
+/// COM2: first of its eight I/O ports.
+pub const COM2: u16 = 0x2F8;
+/// COM2's ISA interrupt.
+pub const COM2_GSI: u32 = 3;
+/// Every port's first I/O port and interrupt, in the order of a machine's configuration.
+pub const PORTS: [(u16, u32); 2] = [(COM1, COM1_GSI), (COM2, COM2_GSI)];
+/// I/O ports of one.
+pub const LENGTH: u64 = 8;
 
 /// The UART's edge-triggered ISA interrupt.
 struct Edge(Arc<InterruptLine>);
@@ -75,23 +83,17 @@ impl Serial {
         let uart = Mutex::new(port(&line, &input_empty));
         Ok(Self { uart, line, output, input_empty })
     }
+}
 
-    /// Signalled each time that the guest has read all input.
-    #[must_use]
-    pub fn input_empty(&self) -> &EventFd {
-        &self.input_empty
-    }
-
-    /// Bytes of input that the port has room for now.
-    #[must_use]
-    pub fn room(&self) -> usize {
-        self.uart.lock().unwrap_or_else(PoisonError::into_inner).fifo_capacity()
-    }
-
-    /// Gives the guest as much of `input` as there is room for; the number of bytes taken.
-    pub fn input(&self, input: &[u8]) -> usize {
+impl Receiver for Serial {
+    fn input(&self, input: &[u8]) -> usize {
         let mut uart = self.uart.lock().unwrap_or_else(PoisonError::into_inner);
         uart.enqueue_raw_bytes(input).unwrap_or(0)
+    }
+
+    /// Each time that the guest has read all input.
+    fn room(&self) -> &EventFd {
+        &self.input_empty
     }
 }
 
@@ -180,15 +182,15 @@ mod tests {
     fn input_interrupts_once_and_stops_at_the_fifos_end() {
         let (serial, edges, _) = serial();
         let _ = serial.write(1, AccessSize::Byte, 1);
-        let room = serial.room();
+        let room = serial.uart.lock().unwrap().fifo_capacity();
         assert_eq!(serial.input(&vec![b'x'; room + 100]), room);
         assert_eq!(serial.input(b"more"), 0);
         assert_eq!(*edges.0.lock().unwrap(), [true, false]);
-        assert!(!is_signalled(serial.input_empty()));
+        assert!(!is_signalled(serial.room()));
         for _ in 0..room {
             assert_eq!(serial.read(0, AccessSize::Byte), Ok(b'x'.into()));
         }
-        assert!(is_signalled(serial.input_empty()));
+        assert!(is_signalled(serial.room()));
     }
 
     #[test]

@@ -23,9 +23,10 @@ use crate::vmm::interrupt::{Connection, LineController, MsiMessage, MsiRoute, Ms
 
 /// Inputs of the I/O APIC (82093AA, 1.0); GSIs from here on are message routes.
 pub const IOAPIC_INPUTS: u32 = 24;
-/// The ISA timer's GSI, and the I/O APIC input that it is wired to on a PC (ACPI 6.5, 5.2.12.5: a source override).
+/// The ISA timer's GSI.
 pub(super) const TIMER_GSI: u32 = 0;
-pub(super) const TIMER_INPUT: u32 = 2;
+/// The I/O APIC input that the ISA timer is wired to on a PC (ACPI 6.5, 5.2.12.5: a source override).
+pub const TIMER_INPUT: u32 = 2;
 
 /// A handle to the controllers of one machine. Clones share them.
 #[derive(Debug, Clone)]
@@ -74,6 +75,15 @@ impl Irqchip {
         match &*self.0 {
             Kind::Kernel(_) => None,
             Kind::Split { chips, .. } | Kind::Userspace { chips } => Some(chips),
+        }
+    }
+
+    /// Has the kernel's timer keep quiet, or go on. Nothing where the timer is in user space: it is the machine's then.
+    pub fn silence_timer(&self, silent: bool) {
+        if let Kind::Kernel(chips) = &*self.0
+            && let Err(error) = chips.silence_timer(silent)
+        {
+            tracing::error!(%error, "KVM's timer");
         }
     }
 

@@ -6,8 +6,8 @@ use std::io;
 use std::sync::Arc;
 
 use kvm_bindings::{
-    KVM_IRQCHIP_IOAPIC, KVM_IRQCHIP_PIC_MASTER, KVM_IRQCHIP_PIC_SLAVE, KVM_PIT_SPEAKER_DUMMY, kvm_irqchip,
-    kvm_pit_config, kvm_pit_state2,
+    KVM_IRQCHIP_IOAPIC, KVM_IRQCHIP_PIC_MASTER, KVM_IRQCHIP_PIC_SLAVE, KVM_PIT_FLAGS_HPET_LEGACY,
+    KVM_PIT_SPEAKER_DUMMY, kvm_irqchip, kvm_pit_config, kvm_pit_state2,
 };
 use kvm_ioctls::VmFd;
 use vmm_sys_util::eventfd::EventFd;
@@ -65,6 +65,17 @@ impl KernelChips {
             self.vm.set_irqchip(chip)?;
         }
         Ok(self.vm.set_pit2(&state.timer)?)
+    }
+
+    /// Has the timer keep quiet while others stand in for it, or go on (Linux: Documentation/virt/kvm/api.rst,
+    /// KVM_PIT_FLAGS_HPET_LEGACY).
+    pub(super) fn silence_timer(&self, silent: bool) -> io::Result<()> {
+        let mut timer = self.vm.get_pit2()?;
+        timer.flags &= !KVM_PIT_FLAGS_HPET_LEGACY;
+        if silent {
+            timer.flags |= KVM_PIT_FLAGS_HPET_LEGACY;
+        }
+        Ok(self.vm.set_pit2(&timer)?)
     }
 
     pub(super) fn set_level(&self, gsi: u32, high: bool) -> io::Result<()> {

@@ -43,6 +43,8 @@ struct State {
     pit: Pit,
     /// No interrupt before this time since the start.
     not_before: Duration,
+    /// Another timer has its interrupt.
+    silent: bool,
     paused: bool,
     quit: bool,
 }
@@ -68,8 +70,10 @@ impl Shared {
             return None;
         }
         if now >= state.not_before && state.pit.expire(ticks(now)) {
-            self.line.set_level(true);
-            self.line.set_level(false);
+            if !state.silent {
+                self.line.set_level(true);
+                self.line.set_level(false);
+            }
             state.not_before = now + MIN_INTERVAL;
         }
         let due = duration(state.pit.edge()?).max(state.not_before);
@@ -116,7 +120,13 @@ impl Timer {
     /// # Errors
     /// What the kernel answered to the creation of a thread.
     pub fn new(line: InterruptLine) -> io::Result<Self> {
-        let state = State { pit: Pit::default(), not_before: Duration::ZERO, paused: false, quit: false };
+        let state = State {
+            pit: Pit::default(),
+            not_before: Duration::ZERO,
+            silent: false,
+            paused: false,
+            quit: false,
+        };
         let shared = Arc::new(Shared {
             start: Instant::now(),
             line,
@@ -128,6 +138,11 @@ impl Timer {
             move || shared.run()
         })?;
         Ok(Self { shared, thread: Some(thread) })
+    }
+
+    /// Has it keep quiet while another timer has its interrupt, or go on.
+    pub fn silence(&self, silent: bool) {
+        self.shared.lock().silent = silent;
     }
 
     /// Puts the registers on the bus of ports.
@@ -283,6 +298,18 @@ mod tests {
         timer.reset();
         while edges.try_recv().is_ok() {}
         assert!(edges.recv_timeout(Duration::from_millis(20)).is_err(), "reset");
+    }
+
+    #[test]
+    fn a_silent_timer_counts_and_does_not_interrupt() {
+        let (timer, bus, edges) = bench();
+        timer.silence(true);
+        for (port, value) in [(0x43, 0x34), (0x40, 0xA9), (0x40, 0x04)] {
+            out(&bus, port, value);
+        }
+        assert!(edges.recv_timeout(Duration::from_millis(20)).is_err());
+        timer.silence(false);
+        edges.recv_timeout(Duration::from_secs(10)).unwrap();
     }
 
     #[test]

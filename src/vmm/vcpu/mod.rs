@@ -379,6 +379,8 @@ pub(super) fn carry_out(effects: Effects, shared: &Shared) -> Option<Wait> {
     // The worst of what was asked for at once counts.
     let request = if effects.contains(Effects::PANIC) {
         Request::Panic
+    } else if effects.contains(Effects::DEBUG_EXIT) {
+        Request::DebugExit
     } else if effects.contains(Effects::SHUTDOWN) {
         Request::PowerOff
     } else if effects.contains(Effects::RESET) {

@@ -10,7 +10,7 @@ use kvm_bindings::{
 use kvm_ioctls::VcpuFd;
 
 use crate::spec::msr;
-use crate::vmm::boot::{self, Entry};
+use crate::vmm::boot::{self, Entry, multiboot};
 
 /// Bit 1 of RFLAGS is always set; interrupts are off (Intel SDM vol. 1, 3.4.3).
 const RFLAGS: u64 = 1 << 1;
@@ -76,6 +76,10 @@ fn registers(entry: Entry, sregs: &mut kvm_sregs) -> kvm_regs {
             sregs.efer = 0;
             let (rip, rbx, rsi) = (eip.into(), ebx.into(), esi.into());
             kvm_regs { rip, rbx, rsi, rflags: RFLAGS, ..Default::default() }
+        }
+        Entry::Multiboot { eip, info } => {
+            let regs = registers(Entry::Protected { eip, ebx: info, esi: 0 }, sregs);
+            kvm_regs { rax: multiboot::BOOTED.into(), ..regs }
         }
     }
 }

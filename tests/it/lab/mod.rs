@@ -34,6 +34,7 @@
 
 mod agreement;
 mod bench;
+mod board;
 mod captures;
 mod disk;
 mod export;

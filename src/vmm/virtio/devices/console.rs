@@ -1,24 +1,15 @@
-//! Console device (VIRTIO 1.3, 5.3): one port, output only.
+//! Console device (VIRTIO 1.3, 5.3): one port, both directions.
 
-use std::path::PathBuf;
-use std::sync::{Arc, Mutex, PoisonError};
-
-use schemars::JsonSchema;
-use serde::{Deserialize, Serialize};
+use std::os::fd::BorrowedFd;
+use std::sync::Arc;
 
 use crate::spec::virtio::{DeviceType, console};
+use crate::sys::event;
 use crate::vmm::Lifecycle;
-use crate::vmm::backend::console::{ConsoleError, ConsoleFile};
+pub use crate::vmm::backend::console::Target as ConsoleConfig;
+use crate::vmm::console::{InputQueue, Output};
 use crate::vmm::virtio::queue::{QueueError, Virtqueue, total_bytes};
 use crate::vmm::virtio::{ActivateError, Activation, QueueGroup, QueueHandler, VirtioDevice};
-
-/// A console of the guest (`hvc0`).
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-#[serde(deny_unknown_fields)]
-pub struct ConsoleConfig {
-    /// File that takes what the guest prints, created if it does not exist, appended to if it does.
-    pub file: PathBuf,
-}
 
 const QUEUE_SIZES: [u16; 2] = [64, 64];
 /// Bytes that are copied out of a chain at a time, so that a long one needs no long buffer.
@@ -30,17 +21,15 @@ const MAX_BYTES: u64 = 1 << 20;
 #[derive(Debug)]
 pub struct Console {
     label: String,
-    output: Arc<Mutex<ConsoleFile>>,
+    output: Arc<Output>,
+    input: Arc<InputQueue>,
 }
 
 impl Console {
-    /// Opens the console's file.
-    ///
-    /// # Errors
-    /// [`ConsoleError`].
-    pub fn open(config: &ConsoleConfig) -> Result<Self, ConsoleError> {
-        let output = Arc::new(Mutex::new(ConsoleFile::open(&config.file)?));
-        Ok(Self { label: format!("virtio-console({})", config.file.display()), output })
+    /// A console (`hvc0`) that prints to `output` and takes what comes by `input`; `place` names where that is.
+    #[must_use]
+    pub fn new(place: &ConsoleConfig, output: Arc<Output>, input: Arc<InputQueue>) -> Self {
+        Self { label: format!("virtio-console({place})"), output, input }
     }
 }
 
@@ -68,22 +57,39 @@ impl VirtioDevice for Console {
     fn read_config(&self, _: usize, _: &mut [u8]) {}
 
     fn activate(&self, activation: Activation) -> Result<Vec<QueueGroup>, ActivateError> {
-        let handler = ConsoleHandler { output: Arc::clone(&self.output), piece: vec![0; PIECE] };
+        let handler = ConsoleHandler {
+            output: Arc::clone(&self.output),
+            input: Arc::clone(&self.input),
+            piece: vec![0; PIECE],
+        };
         Ok(vec![QueueGroup { handler: Box::new(handler), queues: activation.queues }])
     }
 }
 
 struct ConsoleHandler {
-    /// Shared with the device for its next activation; no other thread uses it meanwhile.
-    output: Arc<Mutex<ConsoleFile>>,
+    output: Arc<Output>,
+    input: Arc<InputQueue>,
     piece: Vec<u8>,
+}
+
+impl ConsoleHandler {
+    /// Gives the guest what was typed, as far as it has buffers.
+    fn receive(&self, queue: &mut Virtqueue) -> Result<(), QueueError> {
+        while !self.input.is_empty() {
+            let Some(chain) = queue.pop()? else { return Ok(()) };
+            let room = usize::try_from(total_bytes(chain.writable())).unwrap_or(usize::MAX);
+            let input = self.input.take(room);
+            let written = queue.write(&chain, 0, &input)?;
+            queue.push(chain, u32::try_from(written).unwrap_or(0))?;
+        }
+        Ok(())
+    }
 }
 
 impl QueueHandler for ConsoleHandler {
     fn process_queue(&mut self, queue: &mut Virtqueue) -> Result<(), QueueError> {
-        if usize::from(queue.index()) != console::TX_QUEUE {
-            // Buffers for input wait until there is input.
-            return Ok(());
+        if usize::from(queue.index()) == console::RX_QUEUE {
+            return self.receive(queue);
         }
         while let Some(chain) = queue.pop()? {
             let length = total_bytes(chain.readable()).min(MAX_BYTES);
@@ -91,12 +97,22 @@ impl QueueHandler for ConsoleHandler {
             while done < length {
                 let read = queue.read(&chain, done, &mut self.piece)?;
                 let text = self.piece.get(..read).unwrap_or_default();
-                self.output.lock().unwrap_or_else(PoisonError::into_inner).print(text);
+                self.output.print_all(text);
                 done += read as u64;
             }
             queue.push(chain, 0)?;
         }
         Ok(())
+    }
+
+    fn event_fds(&self) -> Vec<BorrowedFd<'_>> {
+        vec![event::borrow(self.input.arrived())]
+    }
+
+    fn process_event(&mut self, _: usize, queues: &mut [Virtqueue]) -> Result<(), QueueError> {
+        drop(self.input.arrived().read());
+        let receive = queues.iter_mut().find(|queue| usize::from(queue.index()) == console::RX_QUEUE);
+        receive.map_or(Ok(()), |queue| self.receive(queue))
     }
 }
 
@@ -105,15 +121,17 @@ mod tests {
     use super::*;
     use crate::vmm::virtio::testing::{Bench, Descriptor, hostile};
 
-    fn bench() -> (Bench, tempfile::NamedTempFile) {
-        let file = tempfile::NamedTempFile::new().unwrap();
-        let console = Console::open(&ConsoleConfig { file: file.path().to_owned() }).unwrap();
-        (Bench::new(&console, 0), file)
+    use crate::vmm::console::Receiver;
+
+    fn bench() -> (Bench, Arc<Output>, Arc<InputQueue>) {
+        let (output, input) = (Arc::new(Output::new().unwrap()), Arc::new(InputQueue::new().unwrap()));
+        let console = Console::new(&ConsoleConfig::STDIO, Arc::clone(&output), Arc::clone(&input));
+        (Bench::new(&console, 0), output, input)
     }
 
     #[test]
-    fn output_reaches_the_file_in_order() {
-        let (mut bench, file) = bench();
+    fn output_reaches_the_console_in_order() {
+        let (mut bench, output, _) = bench();
         let long = "x".repeat(2 * PIECE + 5);
         let (first, second) = (bench.text(b"hello "), bench.text(long.as_bytes()));
         let second_length = u32::try_from(long.len()).unwrap();
@@ -122,24 +140,32 @@ mod tests {
             bench.request(tx, &[Descriptor::read(first, 6), Descriptor::read(second, second_length)]),
             0
         );
-        assert_eq!(std::fs::read_to_string(file.path()).unwrap(), format!("hello {long}"));
+        assert_eq!(output.take(), format!("hello {long}").into_bytes());
     }
 
     #[test]
-    fn input_buffers_wait() {
-        let (mut bench, _file) = bench();
+    fn input_waits_for_buffers_and_buffers_for_input() {
+        let (mut bench, _, input) = bench();
         let data = bench.buffer(64);
+        assert_eq!(input.input(b"typed"), 5);
+        bench.offer(console::RX_QUEUE, &[Descriptor::write(data, 3)]);
+        bench.process(console::RX_QUEUE).unwrap();
+        assert_eq!((bench.used(console::RX_QUEUE), bench.bytes(data, 3)), (1, b"typ".to_vec()));
         bench.offer(console::RX_QUEUE, &[Descriptor::write(data, 64)]);
         bench.process(console::RX_QUEUE).unwrap();
-        assert_eq!(bench.used(console::RX_QUEUE), 0);
+        assert_eq!((bench.used(console::RX_QUEUE), bench.bytes(data, 2)), (2, b"ed".to_vec()));
+        bench.offer(console::RX_QUEUE, &[Descriptor::write(data, 64)]);
+        bench.process(console::RX_QUEUE).unwrap();
+        assert_eq!(bench.used(console::RX_QUEUE), 2, "the third waits");
     }
 
     #[test]
     fn hostile_chains_are_survived() {
-        let files = std::cell::RefCell::new(Vec::new());
         hostile(|| {
-            let (bench, file) = bench();
-            files.borrow_mut().push(file);
+            let (bench, output, input) = bench();
+            input.input(b"something");
+            // Nobody reads what is printed.
+            output.close();
             bench
         });
     }

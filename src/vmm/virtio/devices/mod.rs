@@ -8,7 +8,6 @@ pub mod rng;
 use std::sync::Arc;
 
 use crate::sys::tap::TapError;
-use crate::vmm::backend::console::ConsoleError;
 use crate::vmm::backend::disk::DiskError;
 use crate::vmm::pci::{FunctionContext, PciFunction};
 use crate::vmm::virtio::VirtioDevice;
@@ -22,7 +21,7 @@ pub enum VirtioConfig<'a> {
     /// Network card.
     Net(&'a net::NetConfig),
     /// Console.
-    Console(&'a console::ConsoleConfig),
+    Console(&'a Arc<console::Console>),
     /// Entropy source.
     Rng(&'a rng::RngConfig),
 }
@@ -48,9 +47,6 @@ pub enum VirtioError {
         /// What was asked for.
         mac: String,
     },
-    /// The console's file.
-    #[error(transparent)]
-    Console(#[from] ConsoleError),
     /// The host's entropy source.
     #[error("cannot open {path}")]
     Entropy {
@@ -82,7 +78,7 @@ pub fn build(
     let device: Arc<dyn VirtioDevice> = match config {
         VirtioConfig::Block(config) => Arc::new(block::Block::open(config)?),
         VirtioConfig::Net(config) => Arc::new(net::Net::open(config)?),
-        VirtioConfig::Console(config) => Arc::new(console::Console::open(config)?),
+        VirtioConfig::Console(config) => Arc::clone(config) as _,
         VirtioConfig::Rng(_) => Arc::new(rng::Rng::open()?),
     };
     let label = device.label().to_owned();

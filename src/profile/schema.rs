@@ -97,8 +97,16 @@ impl Default for Machine {
 
 /// What is started in a machine.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
-#[serde(deny_unknown_fields, default, expecting = "a mapping with `kernel`, `initrd` and `cmdline`")]
+#[serde(deny_unknown_fields, default, expecting = "a mapping with `firmware`, `firmware_vars`, `kernel`, `initrd` and `cmdline`")]
 pub struct Boot {
+    /// Firmware image that starts first, and then what it finds: `OVMF_CODE_4M.fd`, `OVMF.fd`. Without it the kernel is
+    /// started directly.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub firmware: Option<PathBuf>,
+    /// File that keeps the firmware's variables; made from the firmware's template if it does not exist. Without it they last
+    /// as long as the machine.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub firmware_vars: Option<PathBuf>,
     /// A Linux bzImage (`/vmlinuz`), or an ELF file with a PVH entry point (`vmlinux`).
     #[serde(skip_serializing_if = "Option::is_none")]
     pub kernel: Option<PathBuf>,

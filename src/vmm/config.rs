@@ -84,15 +84,39 @@ pub struct MachineConfig {
 }
 
 /// What is started in the machine.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize)]
 pub struct BootConfig {
-    /// A Linux bzImage, or an ELF file with a PVH entry point.
-    pub kernel: PathBuf,
+    /// Firmware that starts first; without it the kernel does.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub firmware: Option<PathBuf>,
+    /// Where the firmware's variables are kept; nowhere if there is none.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub firmware_vars: Option<PathBuf>,
+    /// A Linux bzImage, or an ELF file with a PVH entry point. Not needed with firmware, which starts it if there is one.
+    pub kernel: Option<PathBuf>,
     /// Initial RAM disk.
     pub initrd: Option<PathBuf>,
     /// Kernel command line, without a final NUL.
     pub cmdline: String,
 }
+
+impl BootConfig {
+    fn check(&self, errors: &mut Vec<ConfigError>) {
+        let mut wrong = |setting: &str, problem: &str| errors.push(ConfigError::new(setting, problem));
+        if self.kernel.is_none() && self.firmware.is_none() {
+            wrong("boot.kernel", NOTHING_TO_START);
+        }
+        if self.kernel.is_none() && self.initrd.is_some() {
+            wrong("boot.initrd", "an initial RAM disk belongs to a kernel, and there is none; name it, too");
+        }
+        if self.firmware.is_none() && self.firmware_vars.is_some() {
+            wrong("boot.firmware_vars", "variables belong to firmware, and there is none; name it, too");
+        }
+    }
+}
+
+/// What is wrong with a machine that has neither kernel nor firmware.
+pub const NOTHING_TO_START: &str = "no kernel; name one here, or with --kernel, or firmware with --firmware";
 
 /// What a guest's request to reboot does. A triple fault counts as such a request.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
@@ -174,6 +198,7 @@ impl MachineConfig {
             );
             errors.push(ConfigError::new("interrupts", problem));
         }
+        self.boot.check(&mut errors);
         self.memory.check(&mut errors);
         let page_bytes = self.memory.hugepages.bytes();
         numa::check(&self.numa, self.cpus.count(), self.memory.size, page_bytes, &mut errors);
@@ -304,7 +329,11 @@ mod tests {
             interrupts: InterruptMode::Kernel,
             memory: MemoryConfig::from_value(ByteSize::from_mebibytes(128)),
             numa: Vec::new(),
-            boot: BootConfig { kernel: "/vmlinuz".into(), initrd: None, cmdline: "console=ttyS0".to_owned() },
+            boot: BootConfig {
+                kernel: Some("/vmlinuz".into()),
+                cmdline: "console=ttyS0".to_owned(),
+                ..BootConfig::default()
+            },
             on_reboot: OnReboot::Exit,
             devices,
         }
@@ -352,6 +381,17 @@ mod tests {
         machine.boot.cmdline = "x\n".repeat(1024);
         machine.devices = vec![DeviceConfig::VirtioRng(RngConfig {}); MAX_DEVICES + 1];
         assert_eq!(settings(&machine), ["name", "cpus", "memory", "boot.cmdline", "boot.cmdline", "devices"]);
+    }
+
+    #[test]
+    fn what_belongs_to_something_that_is_not_there_is_refused() {
+        let mut machine = machine(vec![]);
+        machine.boot.firmware_vars = Some("/vars.fd".into());
+        assert_eq!(settings(&machine), ["boot.firmware_vars"]);
+        machine.boot = BootConfig { initrd: Some("/initrd".into()), ..BootConfig::default() };
+        assert_eq!(settings(&machine), ["boot.kernel", "boot.initrd"]);
+        machine.boot = BootConfig { firmware: Some("/code.fd".into()), ..BootConfig::default() };
+        assert_eq!(settings(&machine), [""; 0]);
     }
 
     #[test]

@@ -1,11 +1,12 @@
 //! The payload: a kernel, perhaps an initial RAM disk, and a command line, put into RAM with the state in which its
-//! boot protocol expects the first CPU.
+//! boot protocol expects the first CPU; or [`firmware`], which starts as it does on a PC.
 //!
 //! The kind of kernel is told by its content: [`linux`] for a bzImage, [`pvh`] for an ELF file. Files are opened and
 //! their headers checked before the machine is built; [`Payload::load`] may run again for each reset. Kernel files are
 //! untrusted: every number in them is a claim, bounded before it is used.
 
 pub mod cmdline;
+pub mod firmware;
 pub mod linux;
 pub mod pvh;
 
@@ -18,6 +19,7 @@ use crate::vmm::config::BootConfig;
 use crate::vmm::layout::MapEntry;
 use crate::vmm::memory::{AccessError, GuestMemory, LoadError};
 use cmdline::Cmdline;
+use firmware::{Firmware, FirmwareError};
 
 /// Why a payload cannot be started.
 #[derive(Debug, thiserror::Error)]
@@ -25,7 +27,7 @@ pub enum BootError {
     /// The file cannot be opened or read.
     #[error("cannot read {what} {}", path.display())]
     Read {
-        /// `kernel` or `initrd`.
+        /// `kernel`, `initrd` or `firmware`.
         what: &'static str,
         /// The file.
         path: PathBuf,
@@ -36,7 +38,7 @@ pub enum BootError {
     /// The file is no regular file.
     #[error("{what} {} is not a regular file", path.display())]
     NotAFile {
-        /// `kernel` or `initrd`.
+        /// `kernel`, `initrd` or `firmware`.
         what: &'static str,
         /// The file.
         path: PathBuf,
@@ -44,7 +46,7 @@ pub enum BootError {
     /// The file has no content.
     #[error("{what} {} is empty", path.display())]
     Empty {
-        /// `kernel` or `initrd`.
+        /// `kernel`, `initrd` or `firmware`.
         what: &'static str,
         /// The file.
         path: PathBuf,
@@ -97,7 +99,7 @@ pub enum BootError {
     /// The file could not be loaded.
     #[error("cannot load {what} {}", path.display())]
     Load {
-        /// `kernel` or `initrd`.
+        /// `kernel`, `initrd` or `firmware`.
         what: &'static str,
         /// The file.
         path: PathBuf,
@@ -105,6 +107,12 @@ pub enum BootError {
         #[source]
         source: LoadError,
     },
+    /// Firmware, or its variables.
+    #[error(transparent)]
+    Firmware(#[from] FirmwareError),
+    /// There is neither.
+    #[error("there is neither a kernel nor firmware to start")]
+    Nothing,
     /// The boot protocol's own data could not be written.
     #[error("cannot write boot data")]
     BootData(#[from] AccessError),
@@ -140,9 +148,51 @@ pub enum Damage {
     Placement(u64),
 }
 
+/// Who programs processors and chipset after power-on.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Programming {
+    /// Firmware in the guest: registers begin as the hardware's do.
+    ByFirmware,
+    /// Nobody: registers begin as firmware would leave them.
+    Done,
+}
+
+/// What starts.
+#[derive(Debug)]
+pub enum Start {
+    /// A kernel, by its boot protocol.
+    Kernel(Payload),
+    /// Firmware, and by it whatever it finds.
+    Firmware(Firmware),
+}
+
+impl Start {
+    /// Opens the files of `config` and checks everything that can be checked without the machine.
+    ///
+    /// # Errors
+    /// [`BootError`]: which file, what is wrong with it.
+    pub fn open(config: &BootConfig) -> Result<Self, BootError> {
+        match Firmware::open(config)? {
+            Some(firmware) => Ok(Self::Firmware(firmware)),
+            None => Payload::open(config).map(Self::Kernel),
+        }
+    }
+
+    /// Who programs the machine.
+    #[must_use]
+    pub fn programming(&self) -> Programming {
+        match self {
+            Self::Kernel(_) => Programming::Done,
+            Self::Firmware(_) => Programming::ByFirmware,
+        }
+    }
+}
+
 /// State of the first CPU at the payload's first instruction.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Entry {
+    /// As after power-on: real mode, at the last 16 bytes below 4 GiB (Intel SDM vol. 3, 10.1.4).
+    PowerOn,
     /// 64-bit mode, identity-mapped by page tables that the loader wrote (Linux: Documentation/arch/x86/boot.rst).
     Long {
         /// First instruction.
@@ -238,7 +288,7 @@ impl Payload {
     /// # Errors
     /// [`BootError`]: which file, what is wrong with it.
     pub fn open(config: &BootConfig) -> Result<Self, BootError> {
-        let kernel = Source::open("kernel", &config.kernel)?;
+        let kernel = Source::open("kernel", config.kernel.as_deref().ok_or(BootError::Nothing)?)?;
         let image = recognize(&kernel)?;
         let initrd = config.initrd.as_deref().map(|path| Source::open("initrd", path)).transpose()?;
         let cmdline = Cmdline::new(&config.cmdline)?;

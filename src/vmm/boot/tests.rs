@@ -62,9 +62,10 @@ fn open(kernel: &[u8], initrd: Option<&[u8]>, cmdline: &str) -> Result<Payload, 
     let kernel = file(kernel);
     let initrd = initrd.map(file);
     Payload::open(&BootConfig {
-        kernel: kernel.path().to_owned(),
+        kernel: Some(kernel.path().to_owned()),
         initrd: initrd.as_ref().map(|file| file.path().to_owned()),
         cmdline: cmdline.to_owned(),
+        ..BootConfig::default()
     })
 }
 
@@ -122,7 +123,7 @@ fn what_is_no_kernel_is_named() {
         matches!(open(b"\x1F\x8B\x08\0", None, ""), Err(BootError::NotAKernel { hint, .. }) if !hint.is_empty())
     );
     assert!(matches!(open(&bzimage(), Some(b""), ""), Err(BootError::Empty { what: "initrd", .. })));
-    let config = |kernel: &str| BootConfig { kernel: kernel.into(), initrd: None, cmdline: String::new() };
+    let config = |kernel: &str| BootConfig { kernel: Some(kernel.into()), ..BootConfig::default() };
     assert!(matches!(Payload::open(&config("/nonexistent")), Err(BootError::Read { .. })));
     assert!(matches!(Payload::open(&config("/")), Err(BootError::NotAFile { .. })));
     let mut without_note = elf();

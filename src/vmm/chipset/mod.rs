@@ -1,6 +1,10 @@
 //! The system components of a PC, one file each.
 
+pub mod debugcon;
+pub mod fw_cfg;
 pub mod i8042;
+pub mod pflash;
+pub mod port92;
 pub mod power;
 pub mod pvpanic;
 pub mod rtc;

@@ -97,7 +97,11 @@ impl Default for Machine {
 
 /// What is started in a machine.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
-#[serde(deny_unknown_fields, default, expecting = "a mapping with `firmware`, `firmware_vars`, `kernel`, `initrd` and `cmdline`")]
+#[serde(
+    deny_unknown_fields,
+    default,
+    expecting = "a mapping with `firmware`, `firmware_vars`, `kernel`, `initrd` and `cmdline`"
+)]
 pub struct Boot {
     /// Firmware image that starts first, and then what it finds: `OVMF_CODE_4M.fd`, `OVMF.fd`. Without it the kernel is
     /// started directly.

@@ -57,9 +57,9 @@ impl Header {
         }
         let header_bytes = number(bytes, field::HEADER_LENGTH).map_or(0, u16::from_le_bytes);
         let header = bytes.get(..usize::from(header_bytes)).ok_or(NotAVolume::Checksum)?;
-        let sum = header.chunks(2).fold(0u16, |sum, word| {
-            sum.wrapping_add(number(word, 0).map_or(0, u16::from_le_bytes))
-        });
+        let sum = header
+            .chunks(2)
+            .fold(0u16, |sum, word| sum.wrapping_add(number(word, 0).map_or(0, u16::from_le_bytes)));
         if usize::from(header_bytes) < HEADER_BYTES || sum != 0 {
             return Err(NotAVolume::Checksum);
         }
@@ -90,7 +90,8 @@ mod tests {
         bytes[32..40].copy_from_slice(&0x8_4000u64.to_le_bytes());
         bytes[40..44].copy_from_slice(b"_FVH");
         bytes[48..50].copy_from_slice(&72u16.to_le_bytes());
-        let sum = bytes.chunks(2).fold(0u16, |sum, word| sum.wrapping_add(u16::from_le_bytes([word[0], word[1]])));
+        let sum =
+            bytes.chunks(2).fold(0u16, |sum, word| sum.wrapping_add(u16::from_le_bytes([word[0], word[1]])));
         bytes[50..52].copy_from_slice(&sum.wrapping_neg().to_le_bytes());
         bytes
     }

@@ -242,7 +242,8 @@ impl Machine {
             pvpanic: has_pvpanic,
         })?;
         if let Start::Firmware(firmware) = &start {
-            let told = Told { cpu_count: topology.count(), memory: &memory, tables: &tables, devices: &functions };
+            let told =
+                Told { cpu_count: topology.count(), memory: &memory, tables: &tables, devices: &functions };
             let fw_cfg = fw_cfg::FwCfg::new(told.items(firmware), Arc::clone(&memory));
             chipset.add_firmware(&shared, firmware.place(&mapper).map_err(BootError::from)?, fw_cfg)?;
         }

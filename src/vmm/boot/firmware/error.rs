@@ -153,7 +153,10 @@ pub enum VariablesProblem {
 impl VariablesProblem {
     /// Whether the host is at fault rather than what the user named.
     fn is_the_hosts(&self) -> bool {
-        matches!(self, Self::Create(_) | Self::ReadOnly(_) | Self::Read(_) | Self::InUse { .. } | Self::Lock(_))
+        matches!(
+            self,
+            Self::Create(_) | Self::ReadOnly(_) | Self::Read(_) | Self::InUse { .. } | Self::Lock(_)
+        )
     }
 }
 

@@ -72,7 +72,9 @@ impl Firmware {
         let source = Source::open("firmware", path)?;
         let embedded = check(&source)?;
         let template = match embedded {
-            Some(size_bytes) => Some(Template::new(source.file.try_clone().map_err(source.copy_error())?, size_bytes)),
+            Some(size_bytes) => {
+                Some(Template::new(source.file.try_clone().map_err(source.copy_error())?, size_bytes))
+            }
             None => Template::beside(path),
         };
         let variables = match &config.firmware_vars {
@@ -98,8 +100,7 @@ impl Firmware {
         let error = |source| FirmwareError::Copy { path: self.source.path.clone(), source };
         let image = Image::copy(&self.source.file, self.code_offset, size_bytes).map_err(error)?;
         let start = layout::FLASH.end - size_bytes;
-        let code =
-            mapper.map_read_only(start, image.memory(), size_bytes).map_err(FirmwareError::Place)?;
+        let code = mapper.map_read_only(start, image.memory(), size_bytes).map_err(FirmwareError::Place)?;
         let shadow_bytes = SHADOW_BYTES.min(size_bytes);
         let mut shadow = vec![0; usize::try_from(shadow_bytes).unwrap_or(0)];
         image.read(size_bytes - shadow_bytes, &mut shadow).map_err(error)?;
@@ -192,7 +193,8 @@ impl Kernel {
     fn add(&self, items: &mut Items) {
         let size = |bytes: u64| u32::try_from(bytes).unwrap_or(u32::MAX).to_le_bytes().to_vec();
         let code_bytes = self.source.size_bytes - self.setup_bytes;
-        let mut part = |size_key, data_key, source: &Source, offset, length| match source.part(offset, length) {
+        let mut part = |size_key, data_key, source: &Source, offset, length| match source.part(offset, length)
+        {
             Ok(content) => {
                 items.item(size_key, size(length));
                 items.item(data_key, content);

@@ -78,15 +78,16 @@ impl Variables {
         let missing = std::fs::metadata(path).is_err_and(|error| error.kind() == ErrorKind::NotFound);
         if missing {
             let tried = || names(code).into_iter().next();
-            let template =
-                template.ok_or_else(|| error(VariablesProblem::NoTemplate { tried: tried() }))?;
+            let template = template.ok_or_else(|| error(VariablesProblem::NoTemplate { tried: tried() }))?;
             make(path, template).map_err(|source| error(VariablesProblem::Create(source)))?;
         }
         let file = open_regular(path, OpenOptions::new().read(true).write(true)).map_err(|problem| {
             error(match problem {
                 VariablesProblem::Read(source)
-                    if matches!(source.kind(), ErrorKind::PermissionDenied | ErrorKind::ReadOnlyFilesystem)
-                        && File::open(path).is_ok() =>
+                    if matches!(
+                        source.kind(),
+                        ErrorKind::PermissionDenied | ErrorKind::ReadOnlyFilesystem
+                    ) && File::open(path).is_ok() =>
                 {
                     VariablesProblem::ReadOnly(source)
                 }

@@ -26,7 +26,9 @@ fn select(device: &FwCfg, key: u16) {
 }
 
 fn bytes(device: &FwCfg, count: usize) -> Vec<u8> {
-    (0..count).map(|_| u8::try_from(device.read(register::DATA, AccessSize::Byte).unwrap()).unwrap()).collect()
+    (0..count)
+        .map(|_| u8::try_from(device.read(register::DATA, AccessSize::Byte).unwrap()).unwrap())
+        .collect()
 }
 
 /// Makes a request; what stands in its control word then.

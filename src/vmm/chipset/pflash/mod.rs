@@ -44,7 +44,10 @@ struct State {
 
 impl std::fmt::Debug for Flash {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Flash").field("address", &self.address).field("image", &self.image).finish_non_exhaustive()
+        f.debug_struct("Flash")
+            .field("address", &self.address)
+            .field("image", &self.image)
+            .finish_non_exhaustive()
     }
 }
 
@@ -63,6 +66,12 @@ impl Flash {
     #[must_use]
     pub fn address(&self) -> u64 {
         self.address
+    }
+
+    /// What it holds.
+    #[must_use]
+    pub fn image(&self) -> &Image {
+        &self.image
     }
 
     /// Length in bytes.

@@ -155,7 +155,8 @@ impl Gather<'_> {
         self,
         lookup: impl Fn(&Selector) -> Result<Option<PciAddress>, E>,
     ) -> MachineConfig {
-        let Machine { cpus, interrupts, memory, numa, boot, on_reboot, devices } = &self.profile.machine;
+        let Machine { cpus, interrupts, memory, numa, boot, smbios, on_reboot, devices } =
+            &self.profile.machine;
         let absolute = |path: &PathBuf| self.directory.join(path);
         let (mut configs, mut positions) = (Vec::new(), Vec::new());
         for (position, device) in devices.iter().enumerate() {
@@ -199,6 +200,7 @@ impl Gather<'_> {
                 initrd: boot.initrd.as_ref().map(absolute),
                 cmdline: boot.cmdline.clone(),
             },
+            smbios: smbios.clone(),
             on_reboot: *on_reboot,
             devices: configs,
         };

@@ -12,7 +12,8 @@ use crate::setup::goal::{Goal, Selector};
 use crate::spec::units::ByteSize;
 use crate::vmm::chipset::pvpanic::PvpanicConfig;
 use crate::vmm::config::{
-    CpuConfig, InterruptMode, MemoryConfig, NodeConfig, OnReboot, ShortForm, ShortOrLong, short_form,
+    CpuConfig, InterruptMode, MemoryConfig, NodeConfig, OnReboot, ShortForm, ShortOrLong, SmbiosConfig,
+    short_form,
 };
 use crate::vmm::virtio::devices::block::BlockConfig;
 use crate::vmm::virtio::devices::console::ConsoleConfig;
@@ -75,6 +76,9 @@ pub struct Machine {
     pub numa: Vec<NodeConfig>,
     /// What is started in it.
     pub boot: Boot,
+    /// Who it says it is.
+    #[serde(skip_serializing_if = "SmbiosConfig::is_default")]
+    pub smbios: SmbiosConfig,
     /// What happens when the guest asks for a reboot.
     pub on_reboot: OnReboot,
     /// Its devices, in the order of their PCI addresses.
@@ -89,6 +93,7 @@ impl Default for Machine {
             memory: MemoryConfig::from_value(ByteSize::from_mebibytes(512)),
             numa: Vec::new(),
             boot: Boot::default(),
+            smbios: SmbiosConfig::default(),
             on_reboot: OnReboot::default(),
             devices: Vec::new(),
         }

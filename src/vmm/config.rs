@@ -19,6 +19,7 @@ use crate::vmm::chipset::pvpanic::PvpanicConfig;
 pub use crate::vmm::memory::config::{HugePages, MemoryConfig};
 use crate::vmm::numa;
 pub use crate::vmm::numa::NodeConfig;
+pub use crate::vmm::smbios::SmbiosConfig;
 pub use crate::vmm::vcpu::config::{CpuConfig, CpuModel, Features};
 use crate::vmm::vfio::VfioConfig;
 use crate::vmm::virtio::devices::block::BlockConfig;
@@ -77,6 +78,9 @@ pub struct MachineConfig {
     pub numa: Vec<NodeConfig>,
     /// What is started.
     pub boot: BootConfig,
+    /// Who it says it is.
+    #[serde(skip_serializing_if = "SmbiosConfig::is_default")]
+    pub smbios: SmbiosConfig,
     /// What the machine does when the guest asks for a reboot.
     pub on_reboot: OnReboot,
     /// Devices in the order of their PCI addresses.
@@ -199,6 +203,7 @@ impl MachineConfig {
             errors.push(ConfigError::new("interrupts", problem));
         }
         self.boot.check(&mut errors);
+        self.smbios.check(&mut errors);
         self.memory.check(&mut errors);
         let page_bytes = self.memory.hugepages.bytes();
         numa::check(&self.numa, self.cpus.count(), self.memory.size, page_bytes, &mut errors);
@@ -334,6 +339,7 @@ mod tests {
                 cmdline: "console=ttyS0".to_owned(),
                 ..BootConfig::default()
             },
+            smbios: SmbiosConfig::default(),
             on_reboot: OnReboot::Exit,
             devices,
         }

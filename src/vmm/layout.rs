@@ -35,7 +35,9 @@ pub const PM_BASE: u16 = 0x600;
 pub const CONVENTIONAL_END: u64 = 0x9_FC00;
 /// ACPI tables: the BIOS area below 1 MiB, where operating systems look for the root pointer by themselves
 /// (ACPI 6.5, 5.2.5.1).
-pub const ACPI_TABLES: Range<u64> = 0xE_0000..0x10_0000;
+pub const ACPI_TABLES: Range<u64> = 0xE_0000..0xF_0000;
+/// SMBIOS: entry point and table, where operating systems look for the former (SMBIOS 3.7, 5.2.2).
+pub const SMBIOS: Range<u64> = 0xF_0000..0x10_0000;
 /// What of the host RAM has to keep away from it does so from here on.
 pub const HOLES_FROM: u64 = 16 << 20;
 /// RAM that no firmware claims begins here; kernels are loaded from here on.

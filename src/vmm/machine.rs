@@ -32,6 +32,7 @@ use crate::vmm::pci::access::{CONFIG_PORTS, CONFIG_PORTS_LENGTH, ConfigPorts, Ec
 use crate::vmm::pci::lpc_bridge::{self, LpcBridge};
 use crate::vmm::pci::root::{PciRoot, PciRootError, Slot, Windows};
 use crate::vmm::pci::{FunctionContext, PciFunction};
+use crate::vmm::smbios;
 use crate::vmm::stats::Sources;
 use crate::vmm::vcpu::cpuid::{self, FeatureError, TscDeadline};
 use crate::vmm::vcpu::placement::{self, PlacementError};
@@ -120,6 +121,7 @@ pub struct Machine {
     chipset: Chipset,
     start: Start,
     tables: Tables,
+    smbios: smbios::Tables,
     power_on: Option<PowerOn>,
     memory: Arc<GuestMemory>,
     /// Guest RAM in the kernel's machine.
@@ -241,9 +243,22 @@ impl Machine {
             interrupt_devices: functions.iter().map(|(number, _)| *number).collect(),
             pvpanic: has_pvpanic,
         })?;
+        let smbios = smbios::Tables::build(&smbios::Described {
+            config: &config.smbios,
+            topology,
+            processor_id: cpuid::processor_id(&selected),
+            ram: &memory.ranges(),
+            interface: start.interface(),
+        });
         if let Start::Firmware(firmware) = &start {
-            let told =
-                Told { cpu_count: topology.count(), memory: &memory, tables: &tables, devices: &functions };
+            let told = Told {
+                cpu_count: topology.count(),
+                memory: &memory,
+                tables: &tables,
+                smbios: &smbios,
+                identity: &config.smbios,
+                devices: &functions,
+            };
             let fw_cfg = fw_cfg::FwCfg::new(told.items(firmware), Arc::clone(&memory));
             chipset.add_firmware(&shared, firmware.place(&mapper).map_err(BootError::from)?, fw_cfg)?;
         }
@@ -286,6 +301,7 @@ impl Machine {
             chipset,
             start,
             tables,
+            smbios,
             power_on,
             memory,
             _ram: ram,
@@ -306,6 +322,7 @@ impl Machine {
             (Start::Firmware(_), None) => return Err(BootError::Nothing.into()),
         };
         self.tables.write(&self.memory)?;
+        self.smbios.write(&self.memory).map_err(BootError::from)?;
         let map = layout::memory_map(self.memory.ranges());
         Ok(payload.load(&self.memory, &map, self.tables.root_pointer())?)
     }

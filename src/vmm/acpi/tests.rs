@@ -153,7 +153,7 @@ fn without_an_apic_there_is_no_madt() {
 #[test]
 fn the_tables_of_the_largest_machine_fit() {
     let largest = Platform { apic_ids: (0..64).collect(), ..platform() };
-    assert!(Tables::build(&largest).unwrap().bytes.len() < 0x2_0000);
+    assert!(Tables::build(&largest).unwrap().bytes.len() < 0x1_0000);
 }
 
 /// What firmware does with the commands, with the tables at `base` and the root pointer in front of them.

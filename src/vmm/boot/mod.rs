@@ -18,6 +18,7 @@ use std::path::{Path, PathBuf};
 use crate::vmm::config::BootConfig;
 use crate::vmm::layout::MapEntry;
 use crate::vmm::memory::{AccessError, GuestMemory, LoadError};
+use crate::vmm::smbios::Interface;
 use cmdline::Cmdline;
 use firmware::{Firmware, FirmwareError};
 
@@ -175,6 +176,15 @@ impl Start {
         match Firmware::open(config)? {
             Some(firmware) => Ok(Self::Firmware(firmware)),
             None => Payload::open(config).map(Self::Kernel),
+        }
+    }
+
+    /// What the guest is started by, for SMBIOS.
+    #[must_use]
+    pub fn interface(&self) -> Interface {
+        match self {
+            Self::Kernel(_) => Interface::Other,
+            Self::Firmware(firmware) => firmware.interface(),
         }
     }
 

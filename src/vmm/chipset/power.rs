@@ -2,6 +2,8 @@
 //!
 //! ACPI 6.5, 4.8; the tables in [`acpi`](crate::vmm::acpi) announce them. Soft off is the only sleep state, there are no
 //! fixed events, so the status register stays empty and the SCI is never raised.
+//!
+//! Deviation: sleep type 0 powers off as well, for OVMF, which does not ask the tables (edk2: OvmfPkg/Library/ResetSystemLib).
 
 use std::sync::{Mutex, PoisonError};
 use std::time::Instant;
@@ -87,7 +89,7 @@ impl BusDevice for Power {
                     let written = replace(registers.control, at - block::PM1A_CONTROL, byte);
                     registers.control = written & pm1_control::STORED;
                     let sleep = written >> pm1_control::SLP_TYP_SHIFT & pm1_control::SLP_TYP_MASK;
-                    if written & pm1_control::SLP_EN != 0 && sleep == u16::from(SLP_TYP_S5) {
+                    if written & pm1_control::SLP_EN != 0 && (sleep == u16::from(SLP_TYP_S5) || sleep == 0) {
                         effects |= Effects::SHUTDOWN;
                     }
                 }
@@ -126,6 +128,7 @@ mod tests {
         assert_eq!(power.write(4, AccessSize::Word, 5 << 10), Ok(Effects::empty()));
         assert_eq!(power.write(4, AccessSize::Word, 4 << 10 | 1 << 13), Ok(Effects::empty()));
         assert_eq!(power.write(4, AccessSize::Word, off), Ok(Effects::SHUTDOWN));
+        assert_eq!(power.write(4, AccessSize::Word, 1 << 13), Ok(Effects::SHUTDOWN), "what OVMF writes");
         assert_eq!(power.write(5, AccessSize::Byte, off >> 8), Ok(Effects::SHUTDOWN));
         assert_eq!(power.read(4, AccessSize::Word), Ok(5 << 10 | 1), "SLP_EN reads as zero, SCI_EN as one");
         power.reset();

@@ -20,6 +20,7 @@ use crate::vmm::config::BootConfig;
 use crate::vmm::layout;
 use crate::vmm::mapper::{Mapped, Mapper};
 use crate::vmm::memory::GuestMemory;
+use crate::vmm::smbios::Interface;
 
 pub use error::{FirmwareError, Truncation, VariablesProblem};
 pub use told::Told;
@@ -38,6 +39,7 @@ pub struct Firmware {
     /// Where code begins in the file; variables lie in front of it.
     code_offset: u64,
     variables: Option<Variables>,
+    interface: Interface,
     kernel: Option<Kernel>,
 }
 
@@ -70,7 +72,7 @@ impl Firmware {
     pub fn open(config: &BootConfig) -> Result<Option<Self>, BootError> {
         let Some(path) = &config.firmware else { return Ok(None) };
         let source = Source::open("firmware", path)?;
-        let embedded = check(&source)?;
+        let (embedded, interface) = check(&source)?;
         let template = match embedded {
             Some(size_bytes) => {
                 Some(Template::new(source.file.try_clone().map_err(source.copy_error())?, size_bytes))
@@ -88,7 +90,7 @@ impl Firmware {
             return Err(FirmwareError::TooLarge { path: path.clone(), size_bytes: all }.into());
         }
         let kernel = config.kernel.as_deref().map(|path| Kernel::open(path, config)).transpose()?;
-        Ok(Some(Self { source, code_offset, variables, kernel }))
+        Ok(Some(Self { source, code_offset, variables, interface, kernel }))
     }
 
     /// Puts code and variables where the processor and the firmware look for them.
@@ -112,6 +114,12 @@ impl Firmware {
         Ok(Placed { code, shadow, flash: flash.transpose()? })
     }
 
+    /// What the guest is started by, as far as the file tells: only UEFI has volumes.
+    #[must_use]
+    pub fn interface(&self) -> Interface {
+        self.interface
+    }
+
     /// Adds the kernel that the firmware shall start, if there is one.
     fn add_kernel(&self, items: &mut Items) {
         if let Some(kernel) = &self.kernel {
@@ -131,8 +139,8 @@ impl Placed {
     }
 }
 
-/// Whether `source` is firmware; how many bytes of it are variables, which stand in front of the code.
-fn check(source: &Source) -> Result<Option<u64>, BootError> {
+/// Whether `source` is firmware; how many bytes of it are variables, which stand in front of the code, and what it is.
+fn check(source: &Source) -> Result<(Option<u64>, Interface), BootError> {
     let (path, size_bytes) = (source.path.clone(), source.size_bytes);
     if size_bytes > layout::FLASH.end - layout::FLASH.start {
         return Err(FirmwareError::TooLarge { path, size_bytes }.into());
@@ -161,7 +169,7 @@ fn check(source: &Source) -> Result<Option<u64>, BootError> {
     if vector.iter().all(|byte| *byte == 0) || vector.iter().all(|byte| *byte == 0xFF) {
         return Err(FirmwareError::NoResetVector { path }.into());
     }
-    Ok(variables)
+    Ok((variables, if at > 0 { Interface::Uefi } else { Interface::Other }))
 }
 
 impl Source {

@@ -3,9 +3,10 @@
 use super::Firmware;
 use crate::vmm::acpi::{Tables, loader};
 use crate::vmm::chipset::fw_cfg::{Items, key};
-use crate::vmm::config::DeviceConfig;
+use crate::vmm::config::{DeviceConfig, SmbiosConfig};
 use crate::vmm::layout;
 use crate::vmm::memory::GuestMemory;
+use crate::vmm::smbios;
 
 /// The sleep states of `etc/system-states`, S0 to S5: bit 7 says that there is one, the rest is its SLP_TYP. Only S0 and
 /// S5 are there (QEMU: hw/acpi/ich9.c).
@@ -23,6 +24,10 @@ pub struct Told<'a> {
     pub memory: &'a GuestMemory,
     /// ACPI.
     pub tables: &'a Tables,
+    /// SMBIOS.
+    pub smbios: &'a smbios::Tables,
+    /// Who the machine says it is.
+    pub identity: &'a SmbiosConfig,
     /// Devices with their numbers on bus 0, in the order of the configuration.
     pub devices: &'a [(u8, &'a DeviceConfig)],
 }
@@ -33,7 +38,7 @@ impl Told<'_> {
     pub fn items(&self, firmware: &Firmware) -> Items {
         let mut items = Items::default();
         let cpu_count = u16::from(self.cpu_count).to_le_bytes().to_vec();
-        items.item(key::UUID, vec![0; 16]);
+        items.item(key::UUID, self.identity.uuid_bytes().to_vec());
         items.item(key::RAM_SIZE, self.memory.size_bytes().to_le_bytes().to_vec());
         items.item(key::NO_GRAPHICS, 1u16.to_le_bytes().to_vec());
         items.item(key::CPU_COUNT, cpu_count.clone());
@@ -46,6 +51,9 @@ impl Told<'_> {
         items.file(loader::LOADER, loader);
         items.file(loader::TABLES, tables);
         items.file(loader::ROOT_POINTER, root_pointer);
+        for (name, content) in self.smbios.files() {
+            items.file(name, content);
+        }
         let order = boot_order(self.devices);
         if !order.is_empty() {
             items.file("bootorder", order.into_bytes());

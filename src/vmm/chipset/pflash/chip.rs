@@ -198,7 +198,7 @@ fn query(offset: u64, size_bytes: u64) -> u8 {
 mod tests {
     use super::*;
 
-    fn chip(bytes: &[u8]) -> (Chip, Vec<Action>) {
+    fn after(bytes: &[u8]) -> (Chip, Vec<Action>) {
         let mut chip = Chip::default();
         let actions = bytes.iter().map(|byte| chip.write(*byte)).collect();
         (chip, actions)
@@ -206,7 +206,7 @@ mod tests {
 
     #[test]
     fn firmware_finds_flash_by_a_cleared_status() {
-        let (mut chip, actions) = chip(&[0x50, 0x70]);
+        let (mut chip, actions) = after(&[0x50, 0x70]);
         assert_eq!(actions, [Action::Nothing; 2]);
         assert_eq!(chip.read(0x10, 0x8_4000), Some(0));
         chip.write(0xFF);
@@ -216,7 +216,7 @@ mod tests {
     #[test]
     fn programming_takes_the_next_byte_whatever_it_is_and_shows_the_status() {
         for data in [0xFF, 0x10, 0x70, 0x50] {
-            let (chip, actions) = chip(&[0x50, 0x10, data]);
+            let (chip, actions) = after(&[0x50, 0x10, data]);
             assert_eq!(actions[2], Action::Program);
             assert_eq!(chip.read(0, 0x1000), Some(0x80));
         }
@@ -224,17 +224,17 @@ mod tests {
 
     #[test]
     fn erasing_needs_its_confirmation() {
-        let (_, actions) = chip(&[0x20, 0xD0]);
+        let (_, actions) = after(&[0x20, 0xD0]);
         assert_eq!(actions[1], Action::Erase);
-        let (chip, actions) = chip(&[0x20, 0xFF]);
+        let (chip, actions) = after(&[0x20, 0xFF]);
         assert_eq!((actions[1], chip.read(0, 0x1000)), (Action::Nothing, Some(0xB0)));
-        let (chip, _) = super::tests::chip(&[0x60, 0xD0]);
+        let (chip, _) = after(&[0x60, 0xD0]);
         assert_eq!(chip.read(0, 0x1000), Some(0x80));
     }
 
     #[test]
     fn failures_stand_in_the_status_until_it_is_cleared() {
-        let (mut chip, _) = chip(&[0x40, 0]);
+        let (mut chip, _) = after(&[0x40, 0]);
         chip.failed(Action::Program);
         assert_eq!(chip.read(0, 0x1000), Some(0x90));
         chip.failed(Action::Erase);
@@ -244,11 +244,11 @@ mod tests {
 
     #[test]
     fn the_query_tells_the_geometry() {
-        let (chip, _) = chip(&[0x98]);
+        let (chip, _) = after(&[0x98]);
         let read = |offset| chip.read(offset, 0x8_4000).unwrap();
         assert_eq!([0x10, 0x11, 0x12].map(read), *b"QRY");
         assert_eq!([0x27, 0x2C, 0x2D, 0x2E, 0x2F, 0x30].map(read), [20, 1, 0x83, 0, 0x10, 0]);
-        let (chip, _) = super::tests::chip(&[0x90]);
+        let (chip, _) = after(&[0x90]);
         assert_eq!([0, 1, 2].map(|at| chip.read(at, 0x1000)), [Some(0x89), Some(0x18), Some(0)]);
     }
 }

@@ -52,14 +52,21 @@ Exit codes: 0 the guest powered off, 10 it asked for a reboot, 11 its kernel pan
 Examples:
   thruway run sriov-nic --kernel vmlinuz --initrd initrd.img
   thruway run --kernel vmlinuz --initrd initrd.img --memory 1GiB --disk root.img,format=raw
-  thruway run --kernel vmlinux --vfio 0000:01:10.0 --dry-run")]
+  thruway run --kernel vmlinux --vfio 0000:01:10.0 --dry-run
+  thruway run --firmware /usr/share/OVMF/OVMF_CODE_4M.fd --firmware-vars vars.fd --disk debian.img")]
 pub(crate) struct Args {
     /// Name of a built-in profile, or path of a file; flags go over what it says
-    #[arg(value_name = "PROFILE", required_unless_present = "kernel")]
+    #[arg(value_name = "PROFILE", required_unless_present_any = ["kernel", "firmware"])]
     profile: Option<String>,
     /// Linux bzImage, ELF file with a PVH entry point, or multiboot image; it is started as what it is
     #[arg(long, value_name = "FILE")]
     kernel: Option<PathBuf>,
+    /// Firmware image that starts first and boots a disk, or the kernel: OVMF_CODE_4M.fd
+    #[arg(long, value_name = "FILE")]
+    firmware: Option<PathBuf>,
+    /// File that keeps the firmware's variables; made from the template beside the firmware if it does not exist
+    #[arg(long, value_name = "FILE")]
+    firmware_vars: Option<PathBuf>,
     /// Initial RAM disk
     #[arg(long, value_name = "FILE")]
     initrd: Option<PathBuf>,
@@ -230,6 +237,14 @@ fn lay_over(args: &Args, loaded: &mut Loaded) -> Result<(), Failure> {
         loaded.profile.machine.boot.kernel = Some(absolute(kernel)?);
         loaded.overridden("machine.boot.kernel");
     }
+    if let Some(firmware) = &args.firmware {
+        loaded.profile.machine.boot.firmware = Some(absolute(firmware)?);
+        loaded.overridden("machine.boot.firmware");
+    }
+    if let Some(variables) = &args.firmware_vars {
+        loaded.profile.machine.boot.firmware_vars = Some(absolute(variables)?);
+        loaded.overridden("machine.boot.firmware_vars");
+    }
     if let Some(initrd) = &args.initrd {
         loaded.profile.machine.boot.initrd = Some(absolute(initrd)?);
         loaded.overridden("machine.boot.initrd");
@@ -338,6 +353,7 @@ fn exit_of(error: &BuildError) -> Exit {
         {
             Exit::Host
         }
+        BuildError::Boot(BootError::Firmware(error)) if error.is_the_hosts() => Exit::Host,
         BuildError::Config(_) | BuildError::Boot(_) => Exit::Usage,
         BuildError::Memory(MemoryError::Interrupted) => Exit::Interrupted,
         _ => Exit::Host,

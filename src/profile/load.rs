@@ -328,7 +328,7 @@ mod tests {
         let text = "schema: 1\nname: x\nmachine:\n  boot: {kernel: vmlinuz, initrd: /initrd}\n  devices:\n    - virtio-block: {path: disks/a.img, format: raw}\n";
         fs::write(&path, text).unwrap();
         let machine = load(path.to_str().unwrap(), Purpose::Look).unwrap().resolve(nothing).unwrap();
-        assert_eq!(machine.boot.kernel, directory.path().join("vmlinuz"));
+        assert_eq!(machine.boot.kernel.unwrap(), directory.path().join("vmlinuz"));
         assert_eq!(machine.boot.initrd.unwrap(), Path::new("/initrd"));
         let crate::vmm::config::DeviceConfig::VirtioBlock(block) = &machine.devices[0] else { panic!() };
         assert_eq!(block.path, directory.path().join("disks/a.img"));
@@ -367,7 +367,8 @@ mod tests {
     #[test]
     fn flags_alone_make_a_machine() {
         let mut loaded = Loaded::from_flags();
-        assert_eq!(said(&loaded), "error: machine.boot.kernel: no kernel; name one here, or with --kernel");
+        let nothing_to_start = crate::vmm::config::NOTHING_TO_START;
+        assert_eq!(said(&loaded), format!("error: machine.boot.kernel: {nothing_to_start}"));
         loaded.profile.machine.boot.kernel = Some("/vmlinuz".into());
         let machine = loaded.resolve(nothing).unwrap();
         assert_eq!((machine.cpus.count(), machine.memory.to_string()), (1, "512MiB".to_owned()));

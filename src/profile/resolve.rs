@@ -23,10 +23,7 @@ pub fn resolve<E: Display>(
     lookup: impl Fn(&Selector) -> Result<PciAddress, E>,
 ) -> Result<MachineConfig, Vec<ConfigError>> {
     let mut errors = check_outside_machine(profile);
-    let kernel = profile.machine.boot.kernel.clone().unwrap_or_else(|| {
-        errors.push(ConfigError::new("machine.boot.kernel", "no kernel; name one here, or with --kernel"));
-        PathBuf::new()
-    });
+    let kernel = profile.machine.boot.kernel.clone();
     let config = Gather { profile, directory, kernel, errors: &mut errors }
         .machine(|selector| lookup(selector).map(Some));
     if errors.is_empty() { Ok(config) } else { Err(errors) }
@@ -37,7 +34,7 @@ pub fn resolve<E: Display>(
 #[must_use]
 pub fn check(profile: &Profile) -> Vec<ConfigError> {
     let mut errors = check_outside_machine(profile);
-    let kernel = profile.machine.boot.kernel.clone().unwrap_or_default();
+    let kernel = Some(profile.machine.boot.kernel.clone().unwrap_or_default());
     let by_address = |selector: &Selector| match selector {
         Selector::Address(address) => Ok::<_, std::convert::Infallible>(Some(*address)),
         _ => Ok(None),
@@ -149,7 +146,7 @@ fn is_driver(text: &str) -> bool {
 struct Gather<'a> {
     profile: &'a Profile,
     directory: &'a Path,
-    kernel: PathBuf,
+    kernel: Option<PathBuf>,
     errors: &'a mut Vec<ConfigError>,
 }
 
@@ -160,7 +157,7 @@ impl Gather<'_> {
         self,
         lookup: impl Fn(&Selector) -> Result<Option<PciAddress>, E>,
     ) -> MachineConfig {
-        let Machine { cpus, interrupts, memory, numa, boot, serial, hpet, on_reboot, devices } =
+        let Machine { cpus, interrupts, memory, numa, boot, serial, hpet, smbios, on_reboot, devices } =
             &self.profile.machine;
         let absolute = |path: &PathBuf| self.directory.join(path);
         let (mut configs, mut positions) = (Vec::new(), Vec::new());
@@ -211,7 +208,9 @@ impl Gather<'_> {
             memory,
             numa: numa.clone(),
             boot: BootConfig {
-                kernel: self.directory.join(&self.kernel),
+                firmware: boot.firmware.as_ref().map(absolute),
+                firmware_vars: boot.firmware_vars.as_ref().map(absolute),
+                kernel: self.kernel.as_ref().map(absolute),
                 initrd: boot.initrd.as_ref().map(absolute),
                 cmdline: boot.cmdline.clone(),
                 protocol: boot.protocol,
@@ -219,6 +218,7 @@ impl Gather<'_> {
             },
             serial,
             hpet: *hpet,
+            smbios: smbios.clone(),
             on_reboot: *on_reboot,
             devices: configs,
         };

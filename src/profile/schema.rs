@@ -15,7 +15,7 @@ use crate::vmm::chipset::pvpanic::PvpanicConfig;
 use crate::vmm::chipset::vmgenid::VmGenIdConfig;
 use crate::vmm::config::{
     CpuConfig, Hpet, InterruptMode, MemoryConfig, ModuleConfig, NodeConfig, OnReboot, Protocol, SerialConfig,
-    ShortForm, ShortOrLong, Target, short_form,
+    ShortForm, ShortOrLong, SmbiosConfig, Target, short_form,
 };
 use crate::vmm::virtio::devices::block::BlockConfig;
 use crate::vmm::virtio::devices::console::ConsoleConfig;
@@ -82,6 +82,9 @@ pub struct Machine {
     pub serial: Vec<SerialConfig>,
     /// Whether it has high precision timers (HPET), which guests with other clocks do not need.
     pub hpet: Hpet,
+    /// Who it says it is.
+    #[serde(skip_serializing_if = "SmbiosConfig::is_default")]
+    pub smbios: SmbiosConfig,
     /// What happens when the guest asks for a reboot.
     pub on_reboot: OnReboot,
     /// Its devices, in the order of their PCI addresses.
@@ -98,6 +101,7 @@ impl Default for Machine {
             boot: Boot::default(),
             serial: vec![SerialConfig(Target::STDIO)],
             hpet: Hpet::default(),
+            smbios: SmbiosConfig::default(),
             on_reboot: OnReboot::default(),
             devices: Vec::new(),
         }
@@ -106,8 +110,20 @@ impl Default for Machine {
 
 /// What is started in a machine.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
-#[serde(deny_unknown_fields, default, expecting = "a mapping with `kernel`, `initrd` and `cmdline`")]
+#[serde(
+    deny_unknown_fields,
+    default,
+    expecting = "a mapping with `firmware`, `firmware_vars`, `kernel`, `initrd` and `cmdline`"
+)]
 pub struct Boot {
+    /// Firmware image that starts first, and then what it finds: `OVMF_CODE_4M.fd`, `OVMF.fd`. Without it the kernel is
+    /// started directly.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub firmware: Option<PathBuf>,
+    /// File that keeps the firmware's variables; made from the firmware's template if it does not exist. Without it they last
+    /// as long as the machine.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub firmware_vars: Option<PathBuf>,
     /// A Linux bzImage (`/vmlinuz`), an ELF file with a PVH entry point (`vmlinux`), or a multiboot image (unpacked `xen`).
     #[serde(skip_serializing_if = "Option::is_none")]
     pub kernel: Option<PathBuf>,

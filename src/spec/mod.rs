@@ -11,6 +11,7 @@ pub mod cpu_list;
 pub mod cpuid;
 pub mod dmar;
 pub mod ethernet;
+pub mod firmware_volume;
 pub mod ivrs;
 pub mod msr;
 pub mod pci;

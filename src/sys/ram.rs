@@ -52,6 +52,15 @@ pub fn merge(address: u64, bytes: u64) -> io::Result<()> {
     advise(address, bytes, libc::MADV_MERGEABLE)
 }
 
+/// Asks for transparent huge pages behind the range, where the host leaves that to its programs
+/// (Linux: Documentation/admin-guide/mm/transhuge.rst).
+///
+/// # Errors
+/// `EINVAL` where the kernel has none.
+pub fn prefer_huge_pages(address: u64, bytes: u64) -> io::Result<()> {
+    advise(address, bytes, libc::MADV_HUGEPAGE)
+}
+
 /// Keeps the range in memory until it is unmapped.
 ///
 /// # Errors

@@ -25,6 +25,7 @@ use crate::vmm::chipset::vmgenid::VmGenIdConfig;
 pub use crate::vmm::memory::config::{HugePages, MemoryConfig};
 use crate::vmm::numa;
 pub use crate::vmm::numa::NodeConfig;
+pub use crate::vmm::smbios::SmbiosConfig;
 pub use crate::vmm::vcpu::config::{CpuConfig, CpuModel, Features};
 use crate::vmm::vfio::VfioConfig;
 use crate::vmm::virtio::devices::block::BlockConfig;
@@ -91,6 +92,9 @@ pub struct MachineConfig {
     pub serial: Vec<SerialConfig>,
     /// Whether it has high precision timers.
     pub hpet: Hpet,
+    /// Who it says it is.
+    #[serde(skip_serializing_if = "SmbiosConfig::is_default")]
+    pub smbios: SmbiosConfig,
     /// What the machine does when the guest asks for a reboot.
     pub on_reboot: OnReboot,
     /// Devices in the order of their PCI addresses.
@@ -100,8 +104,14 @@ pub struct MachineConfig {
 /// What is started in the machine.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize)]
 pub struct BootConfig {
-    /// A Linux bzImage, an ELF file with a PVH entry point, or a multiboot image.
-    pub kernel: PathBuf,
+    /// Firmware that starts first; without it the kernel does.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub firmware: Option<PathBuf>,
+    /// Where the firmware's variables are kept; nowhere if there is none.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub firmware_vars: Option<PathBuf>,
+    /// A Linux bzImage, an ELF file with a PVH entry point, or a multiboot image. Not needed with firmware, which starts it if there is one.
+    pub kernel: Option<PathBuf>,
     /// Initial RAM disk.
     pub initrd: Option<PathBuf>,
     /// Kernel command line, without a final NUL.
@@ -138,6 +148,24 @@ pub struct ModuleConfig {
     #[serde(default)]
     pub cmdline: String,
 }
+
+impl BootConfig {
+    fn check(&self, errors: &mut Vec<ConfigError>) {
+        let mut wrong = |setting: &str, problem: &str| errors.push(ConfigError::new(setting, problem));
+        if self.kernel.is_none() && self.firmware.is_none() {
+            wrong("boot.kernel", NOTHING_TO_START);
+        }
+        if self.kernel.is_none() && self.initrd.is_some() {
+            wrong("boot.initrd", "an initial RAM disk belongs to a kernel, and there is none; name it, too");
+        }
+        if self.firmware.is_none() && self.firmware_vars.is_some() {
+            wrong("boot.firmware_vars", "variables belong to firmware, and there is none; name it, too");
+        }
+    }
+}
+
+/// What is wrong with a machine that has neither kernel nor firmware.
+pub const NOTHING_TO_START: &str = "no kernel; name one here, or with --kernel, or firmware with --firmware";
 
 /// What a guest's request to reboot does. A triple fault counts as such a request.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
@@ -225,6 +253,8 @@ impl MachineConfig {
             );
             errors.push(ConfigError::new("interrupts", problem));
         }
+        self.boot.check(&mut errors);
+        self.smbios.check(&mut errors);
         self.memory.check(&mut errors);
         let page_bytes = self.memory.hugepages.bytes();
         numa::check(&self.numa, self.cpus.count(), self.memory.size, page_bytes, &mut errors);
@@ -379,12 +409,13 @@ mod tests {
             memory: MemoryConfig::from_value(ByteSize::from_mebibytes(128)),
             numa: Vec::new(),
             boot: BootConfig {
-                kernel: "/vmlinuz".into(),
+                kernel: Some("/vmlinuz".into()),
                 cmdline: "console=ttyS0".to_owned(),
                 ..BootConfig::default()
             },
             serial: vec![SerialConfig(Target::STDIO)],
             hpet: Hpet::default(),
+            smbios: SmbiosConfig::default(),
             on_reboot: OnReboot::Exit,
             devices,
         }
@@ -432,6 +463,17 @@ mod tests {
         machine.boot.cmdline = "x\n".repeat(1024);
         machine.devices = vec![DeviceConfig::VirtioRng(RngConfig {}); MAX_DEVICES + 1];
         assert_eq!(settings(&machine), ["name", "cpus", "memory", "boot.cmdline", "boot.cmdline", "devices"]);
+    }
+
+    #[test]
+    fn what_belongs_to_something_that_is_not_there_is_refused() {
+        let mut machine = machine(vec![]);
+        machine.boot.firmware_vars = Some("/vars.fd".into());
+        assert_eq!(settings(&machine), ["boot.firmware_vars"]);
+        machine.boot = BootConfig { initrd: Some("/initrd".into()), ..BootConfig::default() };
+        assert_eq!(settings(&machine), ["boot.kernel", "boot.initrd"]);
+        machine.boot = BootConfig { firmware: Some("/code.fd".into()), ..BootConfig::default() };
+        assert_eq!(settings(&machine), [""; 0]);
     }
 
     #[test]

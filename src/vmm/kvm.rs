@@ -317,6 +317,11 @@ impl Mapper for Vm {
             .map(Mapped::new)
     }
 
+    fn map_read_only(&self, address: u64, memory: &Arc<Mapping>, size_bytes: u64) -> io::Result<Mapped> {
+        self.slot(address, HostMemory::Mapping(Arc::clone(memory)), size_bytes, SlotAccess::ReadOnly)
+            .map(Mapped::new)
+    }
+
     fn notify(&self, space: AddressSpace, address: u64, event: &Arc<EventFd>) -> io::Result<Mapped> {
         let place = || match space {
             AddressSpace::Memory => IoEventAddress::Mmio(address),

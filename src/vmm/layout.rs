@@ -15,15 +15,17 @@ pub const LAST_BUS: u8 = 0;
 /// BARs below 4 GiB.
 pub const MMIO32: Range<u64> = 0xC000_0000..0xFC00_0000;
 /// I/O BARs.
-pub const PIO: Range<u64> = 0xC000..0x1_0000;
+pub const PIO: Range<u64> = 0x6000..0x1_0000;
 /// First I/O APIC (82093AA, 3.0).
 pub const IOAPIC: u64 = 0xFEC0_0000;
 /// Local APIC (Intel SDM vol. 3, 11.4.1).
 pub const LOCAL_APIC: u64 = 0xFEE0_0000;
-/// Three pages for KVM's task state segment on Intel (KVM_SET_TSS_ADDR) and one for its identity map.
-pub const KVM_TSS: u64 = 0xFFFB_D000;
+/// Three pages for KVM's task state segment on Intel (KVM_SET_TSS_ADDR).
+pub const KVM_TSS: u64 = 0xFEFF_D000;
 /// Page for KVM's identity map on Intel (KVM_SET_IDENTITY_MAP_ADDR).
-pub const KVM_IDENTITY_MAP: u64 = 0xFFFB_C000;
+pub const KVM_IDENTITY_MAP: u64 = 0xFEFF_C000;
+/// Firmware and its variables lie at the end of this range, where the processor starts (Intel SDM vol. 3, 10.1.4).
+pub const FLASH: Range<u64> = 0xFF00_0000..0x1_0000_0000;
 /// RAM above 4 GiB begins here.
 pub const HIGH_RAM: u64 = 0x1_0000_0000;
 /// ACPI power management registers (PM1a event block).
@@ -33,7 +35,9 @@ pub const PM_BASE: u16 = 0x600;
 pub const CONVENTIONAL_END: u64 = 0x9_FC00;
 /// ACPI tables: the BIOS area below 1 MiB, where operating systems look for the root pointer by themselves
 /// (ACPI 6.5, 5.2.5.1).
-pub const ACPI_TABLES: Range<u64> = 0xE_0000..0x10_0000;
+pub const ACPI_TABLES: Range<u64> = 0xE_0000..0xF_0000;
+/// SMBIOS: entry point and table, where operating systems look for the former (SMBIOS 3.7, 5.2.2).
+pub const SMBIOS: Range<u64> = 0xF_0000..0x10_0000;
 /// What of the host RAM has to keep away from it does so from here on.
 pub const HOLES_FROM: u64 = 16 << 20;
 /// RAM that no firmware claims begins here; kernels are loaded from here on.
@@ -123,13 +127,28 @@ pub fn ram_ranges(size_bytes: u64, page_bytes: u64, holes: &[Range<u64>]) -> Vec
 }
 
 /// The window for 64-bit BARs of a machine whose RAM ends at `ram_end` and whose CPUs drive `physical_bits` address
-/// bits: from the next multiple of 4 GiB above RAM and 4 GiB, up to half of the address space so that neither a host's
-/// narrower IOMMU nor AMD's reserved range below 1 TiB is touched.
+/// bits: from the next multiple of 4 GiB above RAM and 4 GiB, up to 256 GiB so that neither a host's narrower IOMMU nor AMD's
+/// reserved range below 1 TiB is touched, or half of a smaller address space. RAM that leaves too little below that moves the
+/// end up, as far as the processor reaches.
 #[must_use]
 pub fn mmio64(ram_end: u64, physical_bits: u8) -> Range<u64> {
     let start = ram_end.max(HIGH_RAM).next_multiple_of(1 << 32);
-    let end = 1u64 << u32::from(physical_bits.clamp(36, 39)).saturating_sub(1);
+    let reach = 1u64 << u32::from(physical_bits.clamp(36, 52));
+    let usual = (reach / 2).min(1 << 38);
+    let least = LEAST_MMIO64.min(reach / 4);
+    let end =
+        if usual.saturating_sub(start) >= least { usual } else { start.saturating_add(least).min(reach) };
     start..end.max(start)
+}
+
+/// What BARs above 4 GiB get at least, where the processor addresses four times as much.
+const LEAST_MMIO64: u64 = 64 << 30;
+/// Like [`mmio64`], for a machine whose firmware places BARs: up to the end of the address space, because OVMF chooses its
+/// window by the width of addresses and the RAM (edk2: OvmfPkg/Library/PlatformInitLib/MemDetect.c).
+#[must_use]
+pub fn mmio64_of_firmware(ram_end: u64, physical_bits: u8) -> Range<u64> {
+    let start = ram_end.max(HIGH_RAM).next_multiple_of(1 << 32);
+    start..(1u64 << u32::from(physical_bits.clamp(36, 52))).max(start)
 }
 
 #[cfg(test)]
@@ -190,5 +209,9 @@ mod tests {
         assert_eq!(mmio64(1 << 30, 39), 1 << 32..1 << 38);
         assert_eq!(mmio64(HIGH_RAM + 1, 39).start, 2 << 32);
         assert!(mmio64(1 << 40, 36).is_empty());
+        assert_eq!(mmio64(1 << 30, 36), 1 << 32..1 << 35);
+        assert_eq!(mmio64(30 << 30, 36), 32 << 30..48 << 30);
+        assert_eq!(mmio64((256 << 30) + 1, 48), 260 << 30..324 << 30);
+        assert_eq!(mmio64(100 << 30, 48), 100 << 30..1 << 38);
     }
 }

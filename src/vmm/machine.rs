@@ -15,14 +15,15 @@ use crate::vmm::Lifecycle;
 use crate::vmm::acpi::srat::Node;
 use crate::vmm::acpi::{AcpiError, Platform, Tables, dsdt};
 use crate::vmm::backend::console::ConsoleError;
-use crate::vmm::boot::{BootError, Entry, Payload};
+use crate::vmm::boot::firmware::{Placed, Told};
+use crate::vmm::boot::{BootError, Entry, Programming, Start};
 use crate::vmm::bus::{AccessSize, Bus, BusDevice, RangeError};
 use crate::vmm::chipset::clock::{Alarms, Clock, HostClock};
 use crate::vmm::chipset::debug_exit::{self, DebugExit};
 use crate::vmm::chipset::hpet::{HighPrecisionTimers, Hpet};
 use crate::vmm::chipset::power::Power;
 use crate::vmm::chipset::vmgenid::VmGenId;
-use crate::vmm::chipset::{hpet, i8042, pvpanic, rtc, serial};
+use crate::vmm::chipset::{debugcon, fw_cfg, hpet, i8042, port92, pvpanic, rtc, serial};
 use crate::vmm::config::{ConfigError, DeviceConfig, InterruptMode, MachineConfig, OnReboot, SerialConfig};
 use crate::vmm::console::{self, InputQueue, Output, Port, Wiring};
 use crate::vmm::events::{Control, Order};
@@ -35,8 +36,10 @@ use crate::vmm::mapper::Mapper;
 use crate::vmm::memory::{GuestMemory, MemoryError, Wanted, Watch};
 use crate::vmm::numa;
 use crate::vmm::pci::access::{CONFIG_PORTS, CONFIG_PORTS_LENGTH, ConfigPorts, Ecam};
+use crate::vmm::pci::lpc_bridge::{self, LpcBridge};
 use crate::vmm::pci::root::{PciRoot, PciRootError, Slot, Windows};
 use crate::vmm::pci::{FunctionContext, PciFunction};
+use crate::vmm::smbios;
 use crate::vmm::stats::Sources;
 use crate::vmm::vcpu::cpuid::{self, FeatureError, TscDeadline};
 use crate::vmm::vcpu::placement::{self, PlacementError};
@@ -127,8 +130,9 @@ pub struct Machine {
     pub(super) power: Arc<Power>,
     pub(super) debug_exit: Option<Arc<DebugExit>>,
     chipset: Chipset,
-    payload: Payload,
+    start: Start,
     tables: Tables,
+    smbios: smbios::Tables,
     power_on: Option<PowerOn>,
     memory: Arc<GuestMemory>,
     /// Guest RAM in the kernel's machine.
@@ -140,6 +144,7 @@ pub struct Machine {
 struct Chipset {
     devices: Vec<Arc<dyn Lifecycle + Send + Sync>>,
     config_ports: Arc<ConfigPorts>,
+    firmware: Option<Placed>,
 }
 
 impl std::fmt::Debug for Chipset {
@@ -173,7 +178,8 @@ impl Machine {
         signal::install_kick_handler().map_err(process("install a signal handler"))?;
 
         // What can be wrong with files is found before a device is touched.
-        let payload = Payload::open(&config.boot)?;
+        let start = Start::open(&config.boot)?;
+        let programming = start.programming();
 
         // KVM, RAM and slots; the interrupt controllers come with the machine.
         let vm = Vm::new(config.interrupts)?;
@@ -184,14 +190,19 @@ impl Machine {
         let deadline = TscDeadline(vm.has(kvm_ioctls::Cap::TscDeadlineTimer));
         let selected = cpuid::select(&supported, deadline, &config.cpus)?;
         let watch = Watch { progress, stop: &|| signals.take().is_some() };
-        let functions = config.devices.iter().filter_map(|device| match device {
-            DeviceConfig::VfioPci(function) => Some(function.address),
-            _ => None,
-        });
+        let passed: Vec<_> = config
+            .devices
+            .iter()
+            .filter_map(|device| match device {
+                DeviceConfig::VfioPci(function) => Some(function.address),
+                _ => None,
+            })
+            .collect();
         let wanted = Wanted {
             config: &config.memory,
             nodes: &config.numa,
-            holes: &vfio::unreachable(functions),
+            holes: &vfio::unreachable(passed.iter().copied()),
+            is_pinned: !passed.is_empty(),
             physical_bits: cpuid::physical_bits(&selected),
         };
         let memory = Arc::new(GuestMemory::build(&wanted, watch)?);
@@ -202,10 +213,17 @@ impl Machine {
         let windows = Windows {
             pio: layout::PIO,
             mmio32: layout::MMIO32,
-            mmio64: layout::mmio64(memory.end(), cpuid::physical_bits(&selected)),
+            mmio64: match programming {
+                Programming::Done => layout::mmio64(memory.end(), cpuid::physical_bits(&selected)),
+                Programming::ByFirmware => {
+                    layout::mmio64_of_firmware(memory.end(), cpuid::physical_bits(&selected))
+                }
+            },
         };
         let mapper: Arc<dyn Mapper> = Arc::clone(&vm) as _;
-        let root = PciRoot::new(windows.clone(), Arc::clone(&mmio), Arc::clone(&pio), mapper);
+        let root = PciRoot::new(windows.clone(), Arc::clone(&mmio), Arc::clone(&pio), Arc::clone(&mapper));
+        let lpc_bridge = Slot::new(lpc_bridge::DEVICE, 0).expect("a device number below 32");
+        root.insert(lpc_bridge, Arc::new(LpcBridge::new(programming)))?;
         let shared = Arc::new(Shared {
             pio,
             mmio,
@@ -245,12 +263,31 @@ impl Machine {
             distances: numa::distances(&config.numa),
             interrupts: config.interrupts,
             windows,
-            interrupt_devices: functions,
+            interrupt_devices: functions.iter().map(|(number, _)| *number).collect(),
             pvpanic: has_pvpanic,
             vmgenid: has_vmgenid,
             hpet: config.hpet,
             serial_ports: config.serial.len(),
         })?;
+        let smbios = smbios::Tables::build(&smbios::Described {
+            config: &config.smbios,
+            topology,
+            processor_id: cpuid::processor_id(&selected),
+            ram: &memory.ranges(),
+            interface: start.interface(),
+        });
+        if let Start::Firmware(firmware) = &start {
+            let told = Told {
+                cpu_count: topology.count(),
+                memory: &memory,
+                tables: &tables,
+                smbios: &smbios,
+                identity: &config.smbios,
+                devices: &functions,
+            };
+            let fw_cfg = fw_cfg::FwCfg::new(told.items(firmware), Arc::clone(&memory));
+            chipset.add_firmware(&shared, firmware.place(&mapper).map_err(BootError::from)?, fw_cfg)?;
+        }
 
         // vCPUs and the payload's entry.
         let resets = config.on_reboot == OnReboot::Reset;
@@ -259,6 +296,7 @@ impl Machine {
             topology,
             selected,
             placements,
+            programming,
             msr_indexes: msr_indexes.map_err(KvmError::call("list its registers"))?,
         };
         let cpus = (0..topology.count())
@@ -288,8 +326,9 @@ impl Machine {
             power,
             debug_exit,
             chipset,
-            payload,
+            start,
             tables,
+            smbios,
             power_on,
             memory,
             _ram: ram,
@@ -302,11 +341,17 @@ impl Machine {
         Ok(machine)
     }
 
-    /// Puts tables and payload into RAM.
+    /// Puts tables and payload into RAM, or what a PC shows of its firmware there.
     fn load(&self) -> Result<Entry, BuildError> {
+        let payload = match (&self.start, &self.chipset.firmware) {
+            (Start::Kernel(payload), _) => payload,
+            (Start::Firmware(_), Some(firmware)) => return Ok(firmware.load(&self.memory)?),
+            (Start::Firmware(_), None) => return Err(BootError::Nothing.into()),
+        };
         self.tables.write(&self.memory)?;
+        self.smbios.write(&self.memory).map_err(BootError::from)?;
         let map = layout::memory_map(self.memory.ranges());
-        Ok(self.payload.load(&self.memory, &map, self.tables.root_pointer())?)
+        Ok(payload.load(&self.memory, &map, self.tables.root_pointer())?)
     }
 
     /// Looks after writes that KVM collected, and ends the collecting in time.
@@ -390,8 +435,9 @@ impl Drop for Machine {
 impl Chipset {
     /// The devices that every machine has, and the panic port where it is asked for.
     fn new(shared: &Shared, has_pvpanic: bool) -> Result<Self, RangeError> {
-        let mut chipset =
-            Self { devices: Vec::new(), config_ports: ConfigPorts::new(Arc::clone(&shared.root)) };
+        let config_ports = ConfigPorts::new(Arc::clone(&shared.root));
+        let mut chipset = Self { devices: Vec::new(), config_ports, firmware: None };
+        chipset.add(&shared.pio, port92::PORT.into(), 1, &Arc::new(port92::Port92::default()))?;
         if has_pvpanic {
             chipset.add(&shared.pio, pvpanic::PORT.into(), 1, &Arc::new(pvpanic::Pvpanic))?;
         }
@@ -485,6 +531,22 @@ impl Chipset {
         Ok(Some(timer))
     }
 
+    /// What only firmware looks at: where it lies, and what it is told.
+    fn add_firmware(
+        &mut self,
+        shared: &Shared,
+        firmware: Placed,
+        fw_cfg: fw_cfg::FwCfg,
+    ) -> Result<(), RangeError> {
+        self.add(&shared.pio, fw_cfg::PORT.into(), fw_cfg::PORTS, &Arc::new(fw_cfg))?;
+        self.add(&shared.pio, debugcon::PORT.into(), 1, &Arc::new(debugcon::DebugConsole::default()))?;
+        if let Some(flash) = &firmware.flash {
+            self.add(&shared.mmio, flash.address(), flash.size_bytes(), flash)?;
+        }
+        self.firmware = Some(firmware);
+        Ok(())
+    }
+
     fn add<D: BusDevice + Lifecycle + 'static>(
         &mut self,
         bus: &Bus,
@@ -532,15 +594,15 @@ fn nodes(config: &MachineConfig, memory: &GuestMemory) -> Vec<Node> {
         .collect()
 }
 
-/// Builds all PCI functions and inserts them from device 1 on; the device numbers taken.
-fn add_functions(
-    config: &MachineConfig,
+/// Builds all PCI functions and inserts them from device 1 on; the device numbers taken, and for what.
+fn add_functions<'a>(
+    config: &'a MachineConfig,
     vm: &Arc<Vm>,
     memory: &Arc<GuestMemory>,
     lines: &Lines,
     root: &PciRoot,
     consoles: &mut Vec<Wiring>,
-) -> Result<Vec<u8>, BuildError> {
+) -> Result<Vec<(u8, &'a DeviceConfig)>, BuildError> {
     let mut numbers = Vec::new();
     let mut container = None;
     let mut next = 1u8;
@@ -573,7 +635,7 @@ fn add_functions(
         };
         let slot = Slot::new(next, 0).expect("the configuration was checked: at most 30 devices");
         root.insert(slot, function)?;
-        numbers.push(next);
+        numbers.push((next, device));
         next += 1;
     }
     Ok(numbers)

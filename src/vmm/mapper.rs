@@ -29,6 +29,13 @@ pub trait Mapper: Send + Sync {
     /// What the kernel answered: an overlap, or no slot left.
     fn map(&self, address: u64, memory: &Arc<Mapping>, size_bytes: u64) -> io::Result<Mapped>;
 
+    /// Lets the guest read the first `size_bytes` of `memory` at guest-physical `address`; its writes exit. Both are multiples
+    /// of the page size.
+    ///
+    /// # Errors
+    /// As [`Self::map`].
+    fn map_read_only(&self, address: u64, memory: &Arc<Mapping>, size_bytes: u64) -> io::Result<Mapped>;
+
     /// Lets any guest write at `address`, of whatever width and value, signal `event`.
     ///
     /// # Errors

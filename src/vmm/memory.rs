@@ -6,6 +6,7 @@
 mod backing;
 mod clear;
 pub mod config;
+pub mod dma;
 mod error;
 mod file;
 mod host;

@@ -28,6 +28,7 @@ pub mod numa;
 pub mod pci;
 pub mod rate_limit;
 pub mod run;
+pub mod smbios;
 pub mod stats;
 pub mod vcpu;
 pub mod vfio;

@@ -97,9 +97,9 @@ impl Machine {
         self.shared.control.set_kickers(self.cpus.iter().map(|cpu| cpu.kicker()).collect());
         // Building a machine takes far more code than running one. Not where a debugger's breakpoints may lie in the pages.
         if !cfg!(debug_assertions)
-            && let Err(error) = mmap::release_program_pages()
+            && let Err(error) = mmap::release_startup_memory()
         {
-            tracing::debug!(%error, "start-up's pages stay resident");
+            tracing::debug!(%error, "start-up's memory stays resident");
         }
         for cpu in self.cpus.drain(..) {
             self.threads.push(cpu.start(Arc::clone(&self.shared))?);

@@ -242,7 +242,7 @@ fn a_reset_in_place_clears_ram_and_keeps_the_clocks_memory() {
         .hang()
         .power_off();
     let Some(lab) = Lab::new(&guest) else { return };
-    for memory in ["16MiB", "{size: 16MiB, shared: false}"] {
+    for memory in ["16MiB", "{size: 16MiB, shared: true}"] {
         let profile = format!(
             "schema: 1\nname: reset\nmachine:\n  memory: {memory}\n  cpus: 2\n  boot: {{kernel: kernel}}\n  on_reboot: reset\n"
         );

@@ -67,6 +67,22 @@ pub struct Cpu {
     pub nested_paging: bool,
     /// Whether it has x2APIC.
     pub x2apic: bool,
+    /// What its time is.
+    pub clock: Clock,
+}
+
+/// What the time of an emulated CPU is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Clock {
+    /// That of this machine.
+    #[default]
+    Wall,
+    /// The number of instructions that it executed, whatever else this machine does meanwhile; nobody waits where nothing is to
+    /// be done. For one CPU, and only where it is translated. A guest in it gets its timer's interrupts as often as its
+    /// processor's speed suggests, which QEMU's translator needs where the guest writes CR8, as UEFI firmware does: it aborts
+    /// when an interrupt waits at that moment (QEMU 10.0.2: target/i386/tcg/system/misc_helper.c, `helper_write_crN`).
+    Instructions,
 }
 
 impl Default for Cpu {
@@ -77,6 +93,7 @@ impl Default for Cpu {
             virtualization: true,
             nested_paging: true,
             x2apic: false,
+            clock: Clock::Wall,
         }
     }
 }
@@ -292,6 +309,9 @@ impl Hardware {
             for (index, memory) in vtd.reserved_memory.iter().enumerate() {
                 memory.check().map_err(|why| format!("iommu.vtd.reserved_memory[{index}]: {why}"))?;
             }
+        }
+        if self.cpu.clock == Clock::Instructions && self.cpu.count != 1 {
+            return Err(format!("cpu.clock: instructions is for one CPU, not {}", self.cpu.count));
         }
         if let Some(argument) = self.kernel_arguments.iter().find(|argument| !plain_argument(argument)) {
             return Err(format!("kernel_arguments: `{argument}` is not one printable word"));

@@ -8,7 +8,7 @@
 use std::net::Ipv4Addr;
 
 use super::device::{Device, Network, Node, Nvme, Slot, UsbDevice};
-use super::{Amdvi, Hardware, Iommu, Vtd, dmar};
+use super::{Amdvi, Clock, Hardware, Iommu, Vtd, dmar};
 use crate::spec::units::ByteSize;
 
 /// What executes the emulated host's instructions.
@@ -71,6 +71,9 @@ pub struct Rendered {
 /// Room for translated code. QEMU's default of 1 GiB would be half as much again as the emulated host's memory.
 const TRANSLATION_CACHE_MIB: u32 = 512;
 
+/// Four nanoseconds an instruction, about as fast as the translator is.
+const INSTRUCTION_CLOCK: &str = "shift=2,sleep=off";
+
 /// Above this much memory the firmware puts 64-bit BARs close to the top of the CPU's physical address space. With
 /// the 40 bits that `qemu64` reports, a function passed through there moves no data; 36 bits are sound.
 const LOW_MEMORY_MIB: u64 = 2816;
@@ -83,7 +86,14 @@ pub fn render(hardware: &Hardware, accelerator: Accelerator) -> Rendered {
     renderer.option("-machine", "q35,kernel-irqchip=split,usb=off,vmport=off");
     match accelerator {
         Accelerator::Tcg => {
-            renderer.option("-accel", &format!("tcg,thread=multi,tb-size={TRANSLATION_CACHE_MIB}"));
+            let threads = match hardware.cpu.clock {
+                Clock::Wall => "multi",
+                Clock::Instructions => "single",
+            };
+            renderer.option("-accel", &format!("tcg,thread={threads},tb-size={TRANSLATION_CACHE_MIB}"));
+            if hardware.cpu.clock == Clock::Instructions {
+                renderer.option("-icount", INSTRUCTION_CLOCK);
+            }
         }
         Accelerator::Kvm => renderer.option("-accel", "kvm"),
     }

@@ -8,8 +8,16 @@ use crate::vmm::config::{CpuConfig, DeviceConfig, MachineConfig, SerialConfig, T
 /// # Errors
 /// [`ExportError`]: more than one console, or a value that its options have no way to write.
 pub fn export(config: &MachineConfig, prepare: &str) -> Result<String, ExportError> {
+    let (firmware, kernel) = (&config.boot.firmware, config.boot.kernel.as_ref());
+    if let Some(firmware) = firmware {
+        return Err(ExportError::Unsayable {
+            program: "Cloud Hypervisor",
+            text: firmware.display().to_string(),
+            reason: "it starts no firmware but its own",
+        });
+    }
     let mut options = vec![
-        option("--kernel", config.boot.kernel.display().to_string()),
+        option("--kernel", kernel.map(|kernel| kernel.display().to_string()).unwrap_or_default()),
         option("--cmdline", config.boot.cmdline.clone()),
         option("--cpus", processors(&config.cpus)),
         option("--memory", format!("size={}M", config.memory.bytes() >> 20)),

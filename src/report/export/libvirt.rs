@@ -21,11 +21,20 @@ pub fn export(config: &MachineConfig, prepare: &str) -> Result<String, ExportErr
     xml.line(1, &format!("<vcpu>{}</vcpu>", config.cpus));
     xml.line(1, "<os>");
     xml.line(2, "<type arch='x86_64' machine='q35'>hvm</type>");
-    xml.element(2, "kernel", &config.boot.kernel.display().to_string())?;
-    if let Some(initrd) = &config.boot.initrd {
-        xml.element(2, "initrd", &initrd.display().to_string())?;
+    if let Some(firmware) = &config.boot.firmware {
+        let firmware = text(&firmware.display().to_string())?;
+        xml.line(2, &format!("<loader readonly='yes' type='pflash'>{firmware}</loader>"));
     }
-    xml.element(2, "cmdline", &config.boot.cmdline)?;
+    if let Some(variables) = &config.boot.firmware_vars {
+        xml.element(2, "nvram", &variables.display().to_string())?;
+    }
+    if let Some(kernel) = &config.boot.kernel {
+        xml.element(2, "kernel", &kernel.display().to_string())?;
+        if let Some(initrd) = &config.boot.initrd {
+            xml.element(2, "initrd", &initrd.display().to_string())?;
+        }
+        xml.element(2, "cmdline", &config.boot.cmdline)?;
+    }
     xml.line(1, "</os>");
     xml.line(1, "<features><acpi/><apic/></features>");
     if config.cpus.is_arranged() {

@@ -25,11 +25,21 @@ pub fn export(config: &MachineConfig, prepare: &str) -> Result<String, ExportErr
             options.push(option("-serial", format!("chardev:serial{number}")));
         }
     }
-    options.push(option("-kernel", config.boot.kernel.display().to_string()));
-    if let Some(initrd) = &config.boot.initrd {
-        options.push(option("-initrd", initrd.display().to_string()));
+    for (unit, file) in (0..).zip([&config.boot.firmware, &config.boot.firmware_vars]) {
+        if let Some(file) = file {
+            let readonly = if unit == 0 { "on" } else { "off" };
+            let file = value(&file.display().to_string());
+            let drive = format!("if=pflash,unit={unit},format=raw,readonly={readonly},file={file}");
+            options.push(option("-drive", drive));
+        }
     }
-    options.push(option("-append", config.boot.cmdline.clone()));
+    if let Some(kernel) = &config.boot.kernel {
+        options.push(option("-kernel", kernel.display().to_string()));
+        if let Some(initrd) = &config.boot.initrd {
+            options.push(option("-initrd", initrd.display().to_string()));
+        }
+        options.push(option("-append", config.boot.cmdline.clone()));
+    }
     if config.on_reboot == OnReboot::Exit {
         options.push(vec!["-no-reboot".to_owned()]);
     }

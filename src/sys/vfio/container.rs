@@ -49,19 +49,6 @@ pub enum AttachError {
     DeviceInfo(#[source] io::Error),
 }
 
-/// A region of guest RAM that could not be mapped for DMA. Nothing of this attempt is left mapped.
-#[derive(Debug, thiserror::Error)]
-#[error("cannot map {size_bytes} bytes of guest RAM at {iova:#x} for DMA")]
-pub struct MapError {
-    /// Guest-physical address of the region, which is its I/O virtual address as well.
-    pub iova: u64,
-    /// Its length in bytes.
-    pub size_bytes: u64,
-    /// What the kernel said; `OutOfMemory` where RLIMIT_MEMLOCK is too low.
-    #[source]
-    pub source: io::Error,
-}
-
 /// One I/O address space, shared by all groups that are attached to it.
 pub struct Container {
     inner: Arc<VfioContainer>,
@@ -139,29 +126,22 @@ impl Container {
         Ok(parse_iova_ranges(&answer))
     }
 
-    /// Maps all of `ram`, each region at its guest-physical address, for DMA in both directions. The memory stays
-    /// allocated and pinned until the mapping is dropped.
+    /// Maps the region of `ram` that begins at guest-physical address `iova`, there, for DMA in both directions. The memory
+    /// stays allocated and pinned until the mapping is dropped.
     ///
     /// # Errors
-    /// [`MapError`] names the region that was refused.
-    pub fn map(&self, ram: &Arc<GuestMemoryMmap<()>>) -> Result<DmaMapping, MapError> {
-        let mut mapping = DmaMapping {
-            container: Arc::clone(&self.inner),
-            ram: ManuallyDrop::new(Arc::clone(ram)),
-            regions: Vec::new(),
-        };
-        for region in ram.iter() {
-            let GuestAddress(iova) = region.start_addr();
-            let size_bytes = region.len();
-            let error = |source| MapError { iova, size_bytes, source };
-            let size = usize::try_from(size_bytes).map_err(|_| error(io::ErrorKind::InvalidInput.into()))?;
-            // SAFETY: the range is a whole region of guest RAM, which this process touches only through volatile and
-            // raw-pointer accesses of vm-memory, and `mapping` keeps it alive until it is unmapped.
-            unsafe { self.inner.vfio_dma_map(iova, size, region.as_ptr()) }
-                .map_err(|source| error(io_error(source)))?;
-            mapping.regions.push((iova, size));
-        }
-        Ok(mapping)
+    /// `InvalidInput` if no region begins there; otherwise what the kernel answered: `OutOfMemory` where RLIMIT_MEMLOCK is
+    /// too low.
+    pub fn map(&self, ram: &Arc<GuestMemoryMmap<()>>, iova: u64) -> io::Result<DmaMapping> {
+        let invalid = || io::Error::from(io::ErrorKind::InvalidInput);
+        let region = ram.find_region(GuestAddress(iova)).filter(|region| region.start_addr().0 == iova);
+        let region = region.ok_or_else(invalid)?;
+        let size = usize::try_from(region.len()).map_err(|_| invalid())?;
+        // SAFETY: the range is a whole region of guest RAM, which this process touches only through volatile and
+        // raw-pointer accesses of vm-memory, and the mapping keeps it alive until it is unmapped.
+        unsafe { self.inner.vfio_dma_map(iova, size, region.as_ptr()) }.map_err(io_error)?;
+        let container = Arc::clone(&self.inner);
+        Ok(DmaMapping { container, ram: ManuallyDrop::new(Arc::clone(ram)), iova, size })
     }
 }
 
@@ -236,32 +216,31 @@ impl Drop for Group {
     }
 }
 
-/// Guest RAM that devices may read and write. Dropping it takes the mapping away; should the kernel refuse, the RAM is
-/// never freed, because a device could still write to it.
+/// A region of guest RAM that devices may read and write. Dropping it takes the mapping away; should the kernel refuse, the
+/// RAM is never freed, because a device could still write to it.
 pub struct DmaMapping {
     container: Arc<VfioContainer>,
     ram: ManuallyDrop<Arc<GuestMemoryMmap<()>>>,
-    regions: Vec<(u64, usize)>,
+    iova: u64,
+    size: usize,
 }
 
 impl std::fmt::Debug for DmaMapping {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_tuple("DmaMapping").field(&self.regions).finish()
+        f.debug_struct("DmaMapping")
+            .field("iova", &self.iova)
+            .field("size", &self.size)
+            .finish_non_exhaustive()
     }
 }
 
 impl Drop for DmaMapping {
     fn drop(&mut self) {
-        let mut unmapped = true;
-        for (iova, size) in self.regions.drain(..).rev() {
-            if let Err(error) = self.container.vfio_dma_unmap(iova, size) {
-                tracing::error!(%error, iova, size, "DMA stays mapped; the memory is kept");
-                unmapped = false;
-            }
-        }
-        if unmapped {
+        let Self { iova, size, .. } = *self;
+        match self.container.vfio_dma_unmap(iova, size) {
             // SAFETY: dropped only here, once, and never used afterwards.
-            unsafe { ManuallyDrop::drop(&mut self.ram) };
+            Ok(()) => unsafe { ManuallyDrop::drop(&mut self.ram) },
+            Err(error) => tracing::error!(%error, iova, size, "DMA stays mapped; the memory is kept"),
         }
     }
 }

@@ -9,5 +9,5 @@ mod container;
 mod device;
 mod ioctl;
 
-pub use container::{AttachError, Container, DmaMapping, Group, MapError};
+pub use container::{AttachError, Container, DmaMapping, Group};
 pub use device::{Device, DeviceInfo, Interrupt, InterruptInfo, RegionInfo};

@@ -166,7 +166,8 @@ fn motherboard() -> Vec<u8> {
     let dword = |value: u64| u32::try_from(value).unwrap_or(u32::MAX);
     let ecam =
         Memory32Fixed::new(true, dword(layout::ECAM.start), dword(layout::ECAM.end - layout::ECAM.start));
-    let power = IO::new(layout::PM_BASE, layout::PM_BASE, 1, 0x10);
+    // All that PMBASE claims: what the bridge has, Linux knows, and what lies in it only in part it takes away.
+    let power = IO::new(layout::PM_BASE, layout::PM_BASE, 1, 0x80);
     aml(&Device::new(
         Path::new("MBRD"),
         vec![

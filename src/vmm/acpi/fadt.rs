@@ -37,6 +37,10 @@ mod field {
     pub(super) const LENGTH: usize = 276;
 }
 
+/// Where pointers to other tables stand, and how many bytes each has.
+pub(super) const POINTERS: [(usize, u8); 3] =
+    [(field::FIRMWARE_CTRL, 4), (field::DSDT, 4), (field::X_DSDT, 8)];
+
 /// Fixed feature flags (table 5.10).
 mod flag {
     /// WBINVD works.

@@ -156,7 +156,50 @@ fn without_an_apic_there_is_no_madt() {
 #[test]
 fn the_tables_of_the_largest_machine_fit() {
     let largest = Platform { apic_ids: (0..64).collect(), ..platform() };
-    assert!(Tables::build(&largest).unwrap().bytes.len() < 0x2_0000);
+    assert!(Tables::build(&largest).unwrap().bytes.len() < 0x1_0000);
+}
+
+/// What firmware does with the commands, with the tables at `base` and the root pointer in front of them.
+fn link(files: &loader::Files, base: u64) -> Vec<u8> {
+    let text = |bytes: &[u8]| String::from_utf8(bytes.split(|b| *b == 0).next().unwrap().to_vec()).unwrap();
+    let mut tables = files.tables.clone();
+    let mut root = files.root_pointer.clone();
+    let mut allocated = Vec::new();
+    for command in files.loader.chunks(128) {
+        let file = text(&command[4..60]);
+        let target = if file == loader::TABLES { &mut tables } else { &mut root };
+        match u32_at(command, 0) {
+            1 => allocated.push(file),
+            2 => {
+                assert_eq!(text(&command[60..116]), loader::TABLES);
+                let (at, bytes) = (u32_at(command, 116) as usize, usize::from(command[120]));
+                let mut value = [0; 8];
+                value[..bytes].copy_from_slice(&target[at..at + bytes]);
+                assert!(u64::from_le_bytes(value) < files.tables.len() as u64);
+                let value = (u64::from_le_bytes(value) + base).to_le_bytes();
+                target[at..at + bytes].copy_from_slice(&value[..bytes]);
+            }
+            3 => {
+                let [at, start, length] = [60, 64, 68].map(|at| u32_at(command, at) as usize);
+                assert_eq!(target[at], 0);
+                target[at] = sum(&target[start..start + length]).wrapping_neg();
+            }
+            other => panic!("command {other}"),
+        }
+    }
+    assert_eq!(allocated, [loader::ROOT_POINTER, loader::TABLES]);
+    root.resize(ALIGNMENT, 0);
+    [root, tables].concat()
+}
+
+#[test]
+fn firmware_links_the_same_tables_wherever_it_puts_them() {
+    let tables = Tables::build(&platform()).unwrap();
+    let files = tables.files();
+    assert_eq!(link(&files, layout::ACPI_TABLES.start + ALIGNMENT as u64), tables.bytes);
+    let moved = link(&files, 0x7F00_0000);
+    assert_eq!((sum(&moved[..20]), sum(&moved[..36])), (0, 0));
+    assert_ne!(moved, tables.bytes);
 }
 
 /// Asks ACPICA's own disassembler, and compiles what it printed again. Needs `iasl` (Debian: acpica-tools) in PATH.

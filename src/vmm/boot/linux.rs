@@ -126,6 +126,11 @@ impl Header {
         }))
     }
 
+    /// Where setup code ends and the kernel's own begins, in bytes.
+    pub(super) fn code_offset(&self) -> u64 {
+        self.code_offset
+    }
+
     /// Longest command line in bytes, without the NUL.
     pub(super) fn cmdline_limit(&self) -> usize {
         // What a loader can take for granted is 255; more than one page makes no sense for any kernel.

@@ -1,5 +1,5 @@
 //! The payload: a kernel, perhaps an initial RAM disk, and a command line, put into RAM with the state in which its
-//! boot protocol expects the first CPU.
+//! boot protocol expects the first CPU; or [`firmware`], which starts as it does on a PC.
 //!
 //! The kind of kernel is told by its content unless the configuration names it: [`linux`] for a bzImage, [`pvh`] for a 64-bit
 //! ELF file, [`multiboot`] for whatever else has its header. Files are opened and
@@ -7,6 +7,7 @@
 //! untrusted: every number in them is a claim, bounded before it is used.
 
 pub mod cmdline;
+pub mod firmware;
 pub mod linux;
 pub mod multiboot;
 pub mod pvh;
@@ -19,7 +20,9 @@ use std::path::{Path, PathBuf};
 use crate::vmm::config::{BootConfig, Protocol};
 use crate::vmm::layout::MapEntry;
 use crate::vmm::memory::{AccessError, GuestMemory, LoadError};
+use crate::vmm::smbios::Interface;
 use cmdline::Cmdline;
+use firmware::{Firmware, FirmwareError};
 
 /// Why a payload cannot be started.
 #[derive(Debug, thiserror::Error)]
@@ -27,7 +30,7 @@ pub enum BootError {
     /// The file cannot be opened or read.
     #[error("cannot read {what} {}", path.display())]
     Read {
-        /// `kernel`, `initrd` or `module`.
+        /// `kernel`, `initrd`, `module` or `firmware`.
         what: &'static str,
         /// The file.
         path: PathBuf,
@@ -38,7 +41,7 @@ pub enum BootError {
     /// The file is no regular file.
     #[error("{what} {} is not a regular file", path.display())]
     NotAFile {
-        /// `kernel`, `initrd` or `module`.
+        /// `kernel`, `initrd`, `module` or `firmware`.
         what: &'static str,
         /// The file.
         path: PathBuf,
@@ -46,7 +49,7 @@ pub enum BootError {
     /// The file has no content.
     #[error("{what} {} is empty", path.display())]
     Empty {
-        /// `kernel`, `initrd` or `module`.
+        /// `kernel`, `initrd`, `module` or `firmware`.
         what: &'static str,
         /// The file.
         path: PathBuf,
@@ -113,7 +116,7 @@ pub enum BootError {
     /// The file could not be loaded.
     #[error("cannot load {what} {}", path.display())]
     Load {
-        /// `kernel`, `initrd` or `module`.
+        /// `kernel`, `initrd`, `module` or `firmware`.
         what: &'static str,
         /// The file.
         path: PathBuf,
@@ -121,6 +124,12 @@ pub enum BootError {
         #[source]
         source: LoadError,
     },
+    /// Firmware, or its variables.
+    #[error(transparent)]
+    Firmware(#[from] FirmwareError),
+    /// There is neither.
+    #[error("there is neither a kernel nor firmware to start")]
+    Nothing,
     /// The boot protocol's own data could not be written.
     #[error("cannot write boot data")]
     BootData(#[from] AccessError),
@@ -156,9 +165,60 @@ pub enum Damage {
     Placement(u64),
 }
 
+/// Who programs processors and chipset after power-on.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Programming {
+    /// Firmware in the guest: registers begin as the hardware's do.
+    ByFirmware,
+    /// Nobody: registers begin as firmware would leave them.
+    Done,
+}
+
+/// What starts.
+#[derive(Debug)]
+pub enum Start {
+    /// A kernel, by its boot protocol.
+    Kernel(Payload),
+    /// Firmware, and by it whatever it finds.
+    Firmware(Firmware),
+}
+
+impl Start {
+    /// Opens the files of `config` and checks everything that can be checked without the machine.
+    ///
+    /// # Errors
+    /// [`BootError`]: which file, what is wrong with it.
+    pub fn open(config: &BootConfig) -> Result<Self, BootError> {
+        match Firmware::open(config)? {
+            Some(firmware) => Ok(Self::Firmware(firmware)),
+            None => Payload::open(config).map(Self::Kernel),
+        }
+    }
+
+    /// What the guest is started by, for SMBIOS.
+    #[must_use]
+    pub fn interface(&self) -> Interface {
+        match self {
+            Self::Kernel(_) => Interface::Other,
+            Self::Firmware(firmware) => firmware.interface(),
+        }
+    }
+
+    /// Who programs the machine.
+    #[must_use]
+    pub fn programming(&self) -> Programming {
+        match self {
+            Self::Kernel(_) => Programming::Done,
+            Self::Firmware(_) => Programming::ByFirmware,
+        }
+    }
+}
+
 /// State of the first CPU at the payload's first instruction.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Entry {
+    /// As after power-on: real mode, at the last 16 bytes below 4 GiB (Intel SDM vol. 3, 10.1.4).
+    PowerOn,
     /// 64-bit mode, identity-mapped by page tables that the loader wrote (Linux: Documentation/arch/x86/boot.rst).
     Long {
         /// First instruction.
@@ -263,7 +323,7 @@ impl Payload {
     /// # Errors
     /// [`BootError`]: which file, what is wrong with it.
     pub fn open(config: &BootConfig) -> Result<Self, BootError> {
-        let kernel = Source::open("kernel", &config.kernel)?;
+        let kernel = Source::open("kernel", config.kernel.as_deref().ok_or(BootError::Nothing)?)?;
         let image = recognize(&kernel, config.protocol)?;
         tracing::info!(kernel = %kernel.path.display(), protocol = image.name(), "what the kernel is");
         if !config.modules.is_empty() && !matches!(image, Image::Multiboot(_)) {

@@ -62,7 +62,7 @@ fn open(kernel: &[u8], initrd: Option<&[u8]>, cmdline: &str) -> Result<Payload, 
     let kernel = file(kernel);
     let initrd = initrd.map(file);
     Payload::open(&BootConfig {
-        kernel: kernel.path().to_owned(),
+        kernel: Some(kernel.path().to_owned()),
         initrd: initrd.as_ref().map(|file| file.path().to_owned()),
         cmdline: cmdline.to_owned(),
         ..BootConfig::default()
@@ -123,7 +123,7 @@ fn what_is_no_kernel_is_named() {
         matches!(open(b"\x1F\x8B\x08\0", None, ""), Err(BootError::NotAKernel { hint, .. }) if !hint.is_empty())
     );
     assert!(matches!(open(&bzimage(), Some(b""), ""), Err(BootError::Empty { what: "initrd", .. })));
-    let config = |kernel: &str| BootConfig { kernel: kernel.into(), ..BootConfig::default() };
+    let config = |kernel: &str| BootConfig { kernel: Some(kernel.into()), ..BootConfig::default() };
     assert!(matches!(Payload::open(&config("/nonexistent")), Err(BootError::Read { .. })));
     assert!(matches!(Payload::open(&config("/")), Err(BootError::NotAFile { .. })));
     let mut without_note = elf();
@@ -137,7 +137,7 @@ fn a_protocol_that_is_named_is_the_only_one_that_is_tried() {
         let mut file = tempfile::NamedTempFile::new().unwrap();
         file.write_all(image).unwrap();
         let kernel = file.path().to_owned();
-        Payload::open(&BootConfig { kernel, protocol, ..BootConfig::default() })
+        Payload::open(&BootConfig { kernel: Some(kernel), protocol, ..BootConfig::default() })
             .map(|payload| payload.image.name())
     };
     assert_eq!(open_as(&bzimage(), Protocol::Auto).unwrap(), "linux");
@@ -155,7 +155,7 @@ fn a_protocol_that_is_named_is_the_only_one_that_is_tried() {
     file.write_all(&elf()).unwrap();
     let modules =
         vec![crate::vmm::config::ModuleConfig { file: file.path().to_owned(), cmdline: String::new() }];
-    let config = BootConfig { kernel: file.path().to_owned(), modules, ..BootConfig::default() };
+    let config = BootConfig { kernel: Some(file.path().to_owned()), modules, ..BootConfig::default() };
     assert!(matches!(Payload::open(&config), Err(BootError::Modules { .. })));
 }
 

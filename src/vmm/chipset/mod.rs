@@ -2,8 +2,12 @@
 
 pub mod clock;
 pub mod debug_exit;
+pub mod debugcon;
+pub mod fw_cfg;
 pub mod hpet;
 pub mod i8042;
+pub mod pflash;
+pub mod port92;
 pub mod power;
 pub mod pvpanic;
 pub mod rtc;

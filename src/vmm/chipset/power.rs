@@ -3,6 +3,8 @@
 //! ACPI 6.5, 4.8; the tables in [`acpi`](crate::vmm::acpi) announce them. Soft off is the only sleep state. Three fixed
 //! events can happen, each of which raises the SCI while it is enabled: the timer's highest bit changes, the power button is
 //! pressed, the real-time clock's alarm comes.
+//!
+//! Deviation: sleep type 0 powers off as well, for OVMF, which does not ask the tables (edk2: OvmfPkg/Library/ResetSystemLib).
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -168,7 +170,7 @@ impl BusDevice for Power {
                     let written = replace(registers.control, at - block::PM1A_CONTROL, byte);
                     registers.control = written & pm1_control::STORED;
                     let sleep = written >> pm1_control::SLP_TYP_SHIFT & pm1_control::SLP_TYP_MASK;
-                    if written & pm1_control::SLP_EN != 0 && sleep == u16::from(SLP_TYP_S5) {
+                    if written & pm1_control::SLP_EN != 0 && (sleep == u16::from(SLP_TYP_S5) || sleep == 0) {
                         effects |= Effects::SHUTDOWN;
                     }
                 }
@@ -228,6 +230,7 @@ mod tests {
         assert_eq!(power.write(4, AccessSize::Word, 5 << 10), Ok(Effects::empty()));
         assert_eq!(power.write(4, AccessSize::Word, 4 << 10 | 1 << 13), Ok(Effects::empty()));
         assert_eq!(power.write(4, AccessSize::Word, off), Ok(Effects::SHUTDOWN));
+        assert_eq!(power.write(4, AccessSize::Word, 1 << 13), Ok(Effects::SHUTDOWN), "what OVMF writes");
         assert_eq!(power.write(5, AccessSize::Byte, off >> 8), Ok(Effects::SHUTDOWN));
         assert_eq!(word(&power, 4), 5 << 10 | 1, "SLP_EN reads as zero, SCI_EN as one");
         power.reset();

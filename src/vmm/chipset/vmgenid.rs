@@ -78,6 +78,9 @@ mod tests {
             assert_eq!((address, size_bytes), (ADDRESS, PAGE));
             Ok(Mapped::new(Arc::clone(memory)))
         }
+        fn map_read_only(&self, _: u64, _: &Arc<Mapping>, _: u64) -> io::Result<Mapped> {
+            Err(io::ErrorKind::Unsupported.into())
+        }
         fn notify(&self, _: AddressSpace, _: u64, _: &Arc<EventFd>) -> io::Result<Mapped> {
             Err(io::ErrorKind::Unsupported.into())
         }

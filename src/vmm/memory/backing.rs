@@ -27,8 +27,34 @@ pub struct Wanted<'a> {
     pub nodes: &'a [NodeConfig],
     /// Guest-physical addresses where none may be, because devices that are passed through cannot reach it there.
     pub holes: &'a [Range<u64>],
+    /// Whether devices that are passed through will hold all of it. It is then taken at once, since by many threads that is
+    /// quicker than by the IOMMU's driver.
+    pub is_pinned: bool,
     /// Address bits of the machine's processors.
     pub physical_bits: u8,
+}
+
+/// What the host makes transparent huge pages of.
+const HUGE_BYTES: usize = 2 << 20;
+
+/// Maps RAM where the host can put huge pages behind it and KVM can pass them on: at a multiple of their size, as it is in the
+/// guest. The kernel gives out the highest place that is large enough, from 6.7 on with regard for this, before without: what
+/// is too much of such a place is held until the next try. Nothing but speed depends on the outcome.
+fn map_aligned(place: Option<&FileOffset>, size: usize, flags: i32) -> Result<MmapRegion, MmapRegionError> {
+    const TRIES: usize = 16;
+    let map = || MmapRegion::build(place.cloned(), size, libc::PROT_READ | libc::PROT_WRITE, flags);
+    let mut region = map()?;
+    let mut held = Vec::new();
+    while held.len() < TRIES && size >= HUGE_BYTES {
+        let beyond = region.as_ptr().addr() % HUGE_BYTES;
+        if beyond == 0 {
+            break;
+        }
+        drop(region);
+        held.push(MmapRegion::<()>::new(beyond));
+        region = map()?;
+    }
+    Ok(region)
 }
 
 impl GuestMemory {
@@ -38,7 +64,7 @@ impl GuestMemory {
     /// [`MemoryError`] names what the host does not have, and the way out.
     pub fn build(wanted: &Wanted<'_>, watch: Watch<'_>) -> Result<Self, MemoryError> {
         let host = Host::live();
-        let Wanted { config, nodes, holes, physical_bits } = *wanted;
+        let Wanted { config, nodes, holes, is_pinned, physical_bits } = *wanted;
         let mut memory = Self::map(config, holes, &host)?;
         let end = memory.end();
         if end > 1 << physical_bits.min(63) {
@@ -57,7 +83,7 @@ impl GuestMemory {
         let bound = memory.bind(nodes, &host)?;
         // Pages are promised by the host, not by a node of it: a guest that touched one too many would end the process.
         let must = bound && memory.is_huge();
-        if config.prefault || config.lock || must {
+        if config.prefault || config.lock || is_pinned || must {
             memory.take(config, &host, watch)?;
         }
         if config.lock {
@@ -73,9 +99,7 @@ impl GuestMemory {
                 let Named { guard, file, page_bytes } = NamedFile::make(path, size_bytes)?;
                 (Some(Arc::new(guard)), Some(file), page_bytes)
             }
-            None if config.shared || pages != HugePages::None => {
-                (None, Some(file::nameless(size_bytes, pages)?), pages.bytes())
-            }
+            None if config.is_shared() => (None, Some(file::nameless(size_bytes, pages)?), pages.bytes()),
             None => (None, None, pages.bytes()),
         };
         let huge = page_bytes > HugePages::None.bytes();
@@ -83,7 +107,7 @@ impl GuestMemory {
         // Without a reservation a guest may be larger than the host's memory. Huge pages are reserved, since there is none to
         // take their place.
         let mut flags = if huge { 0 } else { libc::MAP_NORESERVE };
-        flags |= if config.shared { libc::MAP_SHARED } else { libc::MAP_PRIVATE };
+        flags |= if config.is_shared() { libc::MAP_SHARED } else { libc::MAP_PRIVATE };
         flags |= if file.is_none() { libc::MAP_ANONYMOUS } else { 0 };
         let mut offset = 0;
         let mut regions = Vec::new();
@@ -93,19 +117,22 @@ impl GuestMemory {
             let size = usize::try_from(length)
                 .map_err(|_| error(MmapRegionError::Mmap(io::ErrorKind::OutOfMemory.into())))?;
             let place = file.as_ref().map(|file| FileOffset::from_arc(Arc::clone(file), offset));
-            let region = MmapRegion::build(place, size, libc::PROT_READ | libc::PROT_WRITE, flags);
+            let region = map_aligned(place.as_ref(), size, flags);
             let region = region.map_err(|source| match (&source, host.free_pages(page_bytes)) {
                 (MmapRegionError::Mmap(_), Some(free)) if huge => {
                     MemoryError::HugePages { needed: size_bytes / page_bytes, node: None, free }
                 }
                 _ => error(source),
             })?;
+            if !huge && let Err(error) = ram::prefer_huge_pages(region.as_ptr() as u64, length) {
+                tracing::debug!(%error, "the host has no transparent huge pages");
+            }
             regions
                 .push(GuestRegionMmap::new(region, GuestAddress(range.start)).expect("RAM ends below 2^64"));
             offset += length;
         }
         let ram = Ram::from_regions(regions).expect("the ranges ascend without overlap");
-        let has_holes = config.shared && !huge;
+        let has_holes = config.is_shared() && !huge;
         Ok(Self { ram: Arc::new(ram), size_bytes, page_bytes, has_holes, is_locked: false, _file: named })
     }
 

@@ -18,8 +18,9 @@ pub struct MemoryConfig {
     /// Huge pages of the host that it is made of. They have to be reserved before (`host.hugepages`).
     #[serde(default, skip_serializing_if = "HugePages::is_none")]
     pub hugepages: HugePages,
-    /// Whether other processes of the host can be given it.
-    #[serde(default = "yes", skip_serializing_if = "is_true")]
+    /// Whether other processes of the host can be given it. Memory in a file or of huge pages always
+    /// can.
+    #[serde(default, skip_serializing_if = "is_false")]
     pub shared: bool,
     /// A file that it lies in: made at the start, removed at the end.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -33,15 +34,6 @@ pub struct MemoryConfig {
     /// Let the host merge pages that are equal to those of other machines (KSM).
     #[serde(default, skip_serializing_if = "is_false")]
     pub ksm: bool,
-}
-
-fn yes() -> bool {
-    true
-}
-
-#[expect(clippy::trivially_copy_pass_by_ref, reason = "what serde calls")]
-fn is_true(value: &bool) -> bool {
-    *value
 }
 
 #[expect(clippy::trivially_copy_pass_by_ref, reason = "what serde calls")]
@@ -95,7 +87,7 @@ impl ShortForm for MemoryConfig {
         Self {
             size,
             hugepages: HugePages::None,
-            shared: true,
+            shared: false,
             file: None,
             prefault: false,
             lock: false,
@@ -119,6 +111,11 @@ impl MemoryConfig {
         self.size.bytes()
     }
 
+    /// Whether it lies in a file, so that another process can be given it.
+    pub(super) fn is_shared(&self) -> bool {
+        self.shared || self.file.is_some() || self.hugepages != HugePages::None
+    }
+
     /// Everything that is wrong, under the key `memory`.
     pub(in crate::vmm) fn check(&self, errors: &mut Vec<ConfigError>) {
         let short = self.as_value().is_some();
@@ -135,13 +132,10 @@ impl MemoryConfig {
         if self.file.is_some() && huge {
             wrong("file", "a file in a hugetlbfs has huge pages by itself; leave `hugepages` out, or `file`");
         }
-        if self.file.is_some() && !self.shared {
-            wrong("shared", "memory in a file is shared; leave `shared` out, or `file`");
-        }
-        if self.ksm && (self.shared || huge) {
+        if self.ksm && self.is_shared() {
             wrong(
                 "ksm",
-                "the host merges private memory in ordinary pages only; add `shared: false`, without `hugepages`",
+                "the host merges private memory in ordinary pages only; leave `shared`, `file` and `hugepages` out",
             );
         }
     }
@@ -182,14 +176,15 @@ mod tests {
     fn what_excludes_each_other_is_told() {
         let file = MemoryConfig { file: Some("/ram".into()), hugepages: HugePages::Size2MiB, ..of(64) };
         assert_eq!(problems(&file).len(), 1);
-        let file = MemoryConfig { file: Some("/ram".into()), shared: false, ..of(64) };
-        assert_eq!(
-            problems(&file),
-            ["memory.shared: memory in a file is shared; leave `shared` out, or `file`"]
-        );
         let merged = MemoryConfig { ksm: true, ..of(64) };
-        assert!(problems(&merged)[0].starts_with("memory.ksm: "), "{merged:?}");
-        assert_eq!(problems(&MemoryConfig { shared: false, ..merged }), [""; 0]);
+        assert_eq!(problems(&merged), [""; 0]);
+        for wrong in [
+            MemoryConfig { shared: true, ..merged.clone() },
+            MemoryConfig { file: Some("/ram".into()), ..merged.clone() },
+            MemoryConfig { hugepages: HugePages::Size2MiB, ..merged },
+        ] {
+            assert!(problems(&wrong)[0].starts_with("memory.ksm: "), "{wrong:?}");
+        }
     }
 
     #[test]
@@ -203,9 +198,12 @@ mod tests {
             serde_json::from_str::<Outer>(text).map(|outer| serde_json::to_string(&outer).unwrap())
         };
         assert_eq!(turned(r#"{"memory":"64MiB"}"#).unwrap(), r#"{"memory":"64MiB"}"#);
-        assert_eq!(turned(r#"{"memory":{"size":67108864,"shared":true}}"#).unwrap(), r#"{"memory":"64MiB"}"#);
+        assert_eq!(
+            turned(r#"{"memory":{"size":67108864,"shared":false}}"#).unwrap(),
+            r#"{"memory":"64MiB"}"#
+        );
         let long =
-            r#"{"memory":{"size":"2GiB","hugepages":"1GiB","shared":false,"prefault":true,"lock":true}}"#;
+            r#"{"memory":{"size":"2GiB","hugepages":"1GiB","shared":true,"prefault":true,"lock":true}}"#;
         assert_eq!(turned(long).unwrap(), long);
         assert!(turned(r#"{"memory":{"hugepages":"2MiB"}}"#).is_err());
         assert!(turned(r#"{"memory":"64MB"}"#).unwrap_err().to_string().contains("`MB` is not a unit"));

@@ -118,8 +118,13 @@ pub(super) fn prefault(
     };
     let threads =
         available_parallelism().map_or(1, NonZeroUsize::get).min(MAX_THREADS).min(chunks.len().max(1));
+    let watcher = std::thread::current();
+    let at_work = || {
+        work();
+        watcher.unpark();
+    };
     std::thread::scope(|scope| {
-        let workers: Vec<_> = (0..threads).map(|_| scope.spawn(work)).collect();
+        let workers: Vec<_> = (0..threads).map(|_| scope.spawn(&at_work)).collect();
         let mut last = workers.iter();
         let mut waiting = last.next();
         while let Some(worker) = waiting {

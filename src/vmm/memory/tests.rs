@@ -39,14 +39,14 @@ fn build(
     nodes: &[NodeConfig],
     stop: impl Fn() -> bool,
 ) -> Result<GuestMemory, MemoryError> {
-    let wanted = Wanted { config, nodes, holes: &[], physical_bits: 48 };
+    let wanted = Wanted { config, nodes, holes: &[], is_pinned: false, physical_bits: 48 };
     GuestMemory::build(&wanted, Watch { progress: &|_, _| (), stop: &stop })
 }
 
 #[test]
 fn ram_that_the_processor_cannot_address_is_refused() {
     let config = of(4 << 10);
-    let wanted = Wanted { config: &config, nodes: &[], holes: &[], physical_bits: 32 };
+    let wanted = Wanted { config: &config, nodes: &[], holes: &[], is_pinned: false, physical_bits: 32 };
     let error = GuestMemory::build(&wanted, Watch { progress: &|_, _| (), stop: &|| false }).unwrap_err();
     assert_eq!(
         error.to_string(),
@@ -58,7 +58,7 @@ fn ram_that_the_processor_cannot_address_is_refused() {
 fn ram_around_a_hole_is_whole_and_the_hole_is_no_ram() {
     let config = of(64);
     let holes = [0x200_0000..0x208_0000, 0x208_0000..0x210_0000];
-    let wanted = Wanted { config: &config, nodes: &[], holes: &holes, physical_bits: 48 };
+    let wanted = Wanted { config: &config, nodes: &[], holes: &holes, is_pinned: false, physical_bits: 48 };
     let memory = GuestMemory::build(&wanted, Watch { progress: &|_, _| (), stop: &|| false }).unwrap();
     assert_eq!(memory.ranges(), [0..0x200_0000, 0x210_0000..0x410_0000]);
     assert!(memory.write(0x200_0000, &[1]).is_err());
@@ -81,9 +81,9 @@ fn of(mebibytes: u64) -> MemoryConfig {
 fn private_and_named_memory_are_cleared_where_they_were_touched() {
     let directory = tempfile::tempdir().unwrap();
     let path = directory.path().join("ram");
-    let private = MemoryConfig { shared: false, ..of(16) };
+    let shared = MemoryConfig { shared: true, ..of(16) };
     let named = MemoryConfig { file: Some(path.clone()), ..of(16) };
-    for config in [private, named] {
+    for config in [of(16), shared, named] {
         let memory = built(&config).unwrap();
         memory.write(0x5FFE, &[0xA5; 4]).unwrap();
         memory.write((16 << 20) - 4, &[0xA5; 4]).unwrap();
@@ -98,10 +98,23 @@ fn private_and_named_memory_are_cleared_where_they_were_touched() {
 }
 
 #[test]
+fn ram_lies_where_huge_pages_can_stand_behind_it() {
+    for mebibytes in [16, 17, 3072] {
+        for shared in [false, true] {
+            let memory = built(&MemoryConfig { shared, ..of(mebibytes) }).unwrap();
+            for region in memory.regions() {
+                let (host, guest) = (region.host_address, region.guest_address);
+                assert_eq!((host ^ guest) % (2 << 20), 0, "{mebibytes} MiB, shared: {shared}: {host:x}");
+            }
+        }
+    }
+}
+
+#[test]
 fn a_guest_larger_than_the_host_is_no_error_until_all_of_it_is_taken() {
-    let huge = MemoryConfig { shared: false, ..of(256 << 10) };
-    for config in [of(256 << 10), huge.clone()] {
-        built(&config).unwrap();
+    let huge = of(256 << 10);
+    for shared in [false, true] {
+        built(&MemoryConfig { shared, ..huge.clone() }).unwrap();
     }
     let error = built(&MemoryConfig { prefault: true, ..huge }).unwrap_err();
     assert!(matches!(error, MemoryError::HostMemory { .. }), "{error}");

@@ -8,6 +8,7 @@ pub mod access;
 pub mod capability;
 pub mod config_space;
 pub mod host_bridge;
+pub mod lpc_bridge;
 pub mod msi;
 pub mod msix;
 mod placement;

@@ -28,6 +28,13 @@ pub fn physical_bits(supported: &CpuId) -> u8 {
         .map_or(DEFAULT_PHYSICAL_BITS, |entry| entry.eax.to_le_bytes()[0])
 }
 
+/// Signature and features of leaf 1: EAX and EDX, as SMBIOS repeats them (SMBIOS 3.7, 7.5.3).
+#[must_use]
+pub fn processor_id(selected: &CpuId) -> [u32; 2] {
+    let leaf = selected.as_slice().iter().find(|entry| entry.function == 1);
+    leaf.map_or([0; 2], |leaf| [leaf.eax, leaf.edx])
+}
+
 /// Whether the local APIC's timer can be set to a TSC value, which KVM emulates but does not list.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct TscDeadline(pub bool);

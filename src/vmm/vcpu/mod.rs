@@ -22,7 +22,7 @@ use kvm_bindings::CpuId;
 
 use crate::sys::kvm::{CoalescedRing, Exit, Kicker, Vcpu};
 use crate::sys::kvm_stats::Counters;
-use crate::vmm::boot::Entry;
+use crate::vmm::boot::{Entry, Programming};
 use crate::vmm::bus::{Bus, Effects};
 use crate::vmm::config::InterruptMode;
 use crate::vmm::events::{Control, Obeyed, Order, Request, Wait};
@@ -110,6 +110,8 @@ pub struct Template {
     pub selected: CpuId,
     /// Where each of them runs.
     pub placements: Vec<Placement>,
+    /// Who sets up memory types and local interrupts.
+    pub programming: Programming,
     /// Registers that [`MachineCpu`] remembers for a reset; none if the machine never resets in place.
     pub msr_indexes: Option<Vec<u32>>,
 }
@@ -150,12 +152,15 @@ impl MachineCpu {
             no_apic::disable(vcpu.fd())?;
         }
         vcpu.fd().set_cpuid2(&leaves)?;
-        let refused = msr::set_up(vcpu.fd(), cpuid::physical_bits(&template.selected));
+        let refused = match template.programming {
+            Programming::Done => msr::set_up(vcpu.fd(), cpuid::physical_bits(&template.selected)),
+            Programming::ByFirmware => Vec::new(),
+        };
         // All vCPUs are alike, so one tells for all.
         if id == 0 && !refused.is_empty() {
             tracing::warn!("KVM refuses these registers, and the guest does without: {}", refused.join(", "));
         }
-        if local_apic == LocalApic::Kernel {
+        if local_apic == LocalApic::Kernel && template.programming == Programming::Done {
             set_local_interrupts(&vcpu)?;
         }
         let kicker = vcpu.kicker()?;

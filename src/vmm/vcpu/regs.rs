@@ -61,6 +61,8 @@ fn registers(entry: Entry, sregs: &mut kvm_sregs) -> kvm_regs {
     sregs.gdt.base = boot::GDT;
     sregs.gdt.limit = u16::try_from(size_of_val(&boot::GDT_ENTRIES) - 1).unwrap_or(0);
     match entry {
+        // Not called for it.
+        Entry::PowerOn => kvm_regs::default(),
         Entry::Long { rip, rsi } => {
             sregs.cs = segment(CODE_64);
             sregs.cr0 = CR0_PE | CR0_ET | CR0_PG;
@@ -86,6 +88,10 @@ fn registers(entry: Entry, sregs: &mut kvm_sregs) -> kvm_regs {
 
 /// Puts a vCPU in power-on state at the payload's first instruction.
 pub(super) fn enter(vcpu: &VcpuFd, entry: Entry) -> io::Result<()> {
+    if entry == Entry::PowerOn {
+        // KVM makes vCPUs like this, and a reset brings them back to it.
+        return Ok(());
+    }
     let mut sregs = vcpu.get_sregs()?;
     let regs = registers(entry, &mut sregs);
     vcpu.set_sregs(&sregs)?;

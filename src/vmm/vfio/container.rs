@@ -1,8 +1,9 @@
 //! The I/O address space that all passed-through functions of a machine share: guest RAM, at guest-physical addresses.
 //!
-//! RAM is mapped when the first function is opened and unmapped before the last one is closed, so a function that comes
+//! It is a [`DmaListener`]: RAM is mapped when the first function is opened and unmapped before the last one is closed, so a function that comes
 //! back later finds its memory again.
 
+use std::any::Any;
 use std::io;
 use std::ops::RangeInclusive;
 use std::path::PathBuf;
@@ -12,8 +13,9 @@ use crate::spec::pci::PciAddress;
 use crate::spec::units::ByteSize;
 use crate::sys::kvm::VfioDevice;
 use crate::sys::rlimit;
-use crate::sys::vfio::{self as sys, AttachError, Device, DmaMapping, MapError};
-use crate::vmm::memory::GuestMemory;
+use crate::sys::vfio::{self as sys, AttachError, Device};
+use crate::vmm::memory::dma::{DmaError, DmaListener, DmaMap};
+use crate::vmm::memory::{GuestMemory, Ram, RamRegion};
 use crate::vmm::vfio::error::VfioError;
 use crate::vmm::vfio::preflight::{Candidate, Host};
 
@@ -31,7 +33,7 @@ pub struct Container {
 struct Users {
     devices: usize,
     /// Present while there are devices.
-    mapping: Option<DmaMapping>,
+    ram: Option<DmaMap>,
 }
 
 /// Keeps guest RAM mapped for one open device. Drop it before the device, and after the device was quiesced.
@@ -43,7 +45,7 @@ impl Drop for DmaAccess {
         let mut users = self.0.users.lock().unwrap_or_else(PoisonError::into_inner);
         users.devices = users.devices.saturating_sub(1);
         if users.devices == 0 {
-            users.mapping = None;
+            users.ram = None;
         }
     }
 }
@@ -66,8 +68,8 @@ impl Container {
         let group = self.inner.attach(candidate.group).map_err(|e| explain(&self.host, &candidate, e))?;
         let device = group.open(&address.to_string()).map_err(|e| explain(&self.host, &candidate, e))?;
         self.check_reach(address)?;
-        if users.mapping.is_none() {
-            users.mapping = Some(self.map(address)?);
+        if users.ram.is_none() {
+            users.ram = Some(self.map_ram(address)?);
         }
         users.devices += 1;
         drop(users);
@@ -91,11 +93,11 @@ impl Container {
         }
     }
 
-    fn map(&self, address: PciAddress) -> Result<DmaMapping, VfioError> {
+    fn map_ram(&self, address: PciAddress) -> Result<DmaMap, VfioError> {
         // What `lock` holds counts once more.
         let needed = self.memory.size_bytes() + self.memory.locked_bytes();
         let limit = rlimit::raise_memlock(needed).unwrap_or(u64::MAX);
-        self.inner.map(self.memory.ram()).map_err(|source: MapError| {
+        self.memory.map_for_dma(self).map_err(|source: DmaError| {
             if source.source.kind() == io::ErrorKind::OutOfMemory && limit < needed {
                 let (needed, limit) = (ByteSize::from_bytes(needed), ByteSize::from_bytes(limit));
                 VfioError::LockedMemory { needed, limit, source }
@@ -103,6 +105,12 @@ impl Container {
                 VfioError::Map { address, source }
             }
         })
+    }
+}
+
+impl DmaListener for Container {
+    fn map(&self, ram: &Arc<Ram>, region: RamRegion) -> io::Result<Box<dyn Any + Send>> {
+        Ok(Box::new(self.inner.map(ram, region.guest_address)?))
     }
 }
 

@@ -7,7 +7,8 @@ use std::path::PathBuf;
 
 use crate::spec::pci::PciAddress;
 use crate::spec::units::ByteSize;
-use crate::sys::vfio::{AttachError, MapError};
+use crate::sys::vfio::AttachError;
+use crate::vmm::memory::dma::DmaError;
 
 /// A function that stands in the way, with its driver.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -165,7 +166,7 @@ pub enum VfioError {
         limit: ByteSize,
         /// What was refused.
         #[source]
-        source: MapError,
+        source: DmaError,
     },
     /// DMA mapping failed for another reason.
     #[error("cannot give {address} access to guest RAM")]
@@ -174,7 +175,7 @@ pub enum VfioError {
         address: PciAddress,
         /// What was refused.
         #[source]
-        source: MapError,
+        source: DmaError,
     },
     /// The function cannot be passed through at all.
     #[error("{address} {reason}")]

@@ -3,7 +3,8 @@
 
 use std::time::Duration;
 
-use thruway::rehearse::Options;
+use thruway::rehearse::{Hardware, Options};
+use thruway::spec::units::ByteSize;
 
 use super::{Lab, Run};
 
@@ -12,6 +13,7 @@ const GUEST: &str = r#"
 export LD_LIBRARY_PATH=/lib/x86_64-linux-gnu
 echo "begin"
 /usr/bin/lscpu
+/usr/bin/numactl -H
 grep -E '^(processor|physical id|siblings|core id|cpu cores|apicid)' /proc/cpuinfo | tr -d '\t' | tr '\n' ';'
 echo
 for node in /sys/devices/system/node/node[0-9]*; do
@@ -28,9 +30,13 @@ head -n 1 </dev/ttyS0 >/dev/null
 
 /// In the emulated host, which has two nodes, and a processor in each.
 const HOST: &str = r#"
-# The guest's archive, with lscpu and its libraries behind it.
-libraries=$(ldd /usr/bin/lscpu | grep -o '/[^ ]*')
-mkdir -p /tmp/more/usr/bin && cp /usr/bin/lscpu /tmp/more/usr/bin/
+# A machine that never runs: as long as there is one, KVM patches none of its code when others come and go, which QEMU's
+# translator does not always survive on several processors.
+qemu-system-x86_64 -S -nodefaults -display none -accel kvm -m 16 </dev/null >/dev/null 2>&1 &
+holder=$!
+# The guest's archive, with two programs and their libraries behind it.
+libraries=$(ldd /usr/bin/lscpu /usr/bin/numactl | grep -o '/[^ ]*' | grep -v : | sort -u)
+mkdir -p /tmp/more/usr/bin && cp /usr/bin/lscpu /usr/bin/numactl /tmp/more/usr/bin/
 for library in $libraries; do
     mkdir -p /tmp/more/${library%/*} && cp -L $library /tmp/more/$library
 done
@@ -81,7 +87,8 @@ echo "one file $(stat -c %s /tmp/huge/ram)"
 let_go one
 echo "one left $(ls /tmp/huge | wc -l)"
 
-profile two "  cpus: {cores: 2, pin: [1, 0], model: x86-64-v1}
+profile two "  interrupts: split
+  cpus: {cores: 2, pin: [1, 0], model: x86-64-v1}
   memory: {size: 256MiB, hugepages: 2MiB}
   numa:
   - {cpus: 0, memory: 128MiB, host_node: 0, distances: [10, 25]}
@@ -114,6 +121,10 @@ profile tight "  memory: {size: 256MiB, prefault: true}"
 sh -c 'echo $$ >/sys/fs/cgroup/lab/cgroup.procs; exec thruway run /tmp/tight.yaml' </dev/null 2>"$LAB_OUT/tight"; echo "tight status $?"
 echo 0 >/proc/sys/vm/nr_hugepages
 
+profile giant "  memory: {size: 1GiB, hugepages: 1GiB}"
+start giant
+let_go giant
+
 profile four "  cpus: {sockets: 2, threads: 2}
   memory: {size: 256MiB, prefault: true}
   numa:
@@ -122,11 +133,13 @@ profile four "  cpus: {sockets: 2, threads: 2}
 start four
 let_go four
 
-profile eight "  cpus: {dies: 2, cores: 2, threads: 2}
-  memory: {size: 256MiB, shared: false}"
+profile eight "  interrupts: split
+  cpus: {dies: 2, cores: 2, threads: 2}
+  memory: {size: 256MiB, shared: true}"
 start eight
 let_go eight
 
+kill $holder
 echo 0 >/sys/devices/system/cpu/cpu1/online
 profile offline "  cpus: {count: 1, pin: [1]}
   memory: 64MiB"
@@ -139,7 +152,7 @@ fn run() -> Option<Run> {
         "-object",
         "memory-backend-ram,id=memory0,size=1024M",
         "-object",
-        "memory-backend-ram,id=memory1,size=1024M",
+        "memory-backend-ram,id=memory1,size=3072M",
         "-numa",
         "node,nodeid=0,cpus=0,memdev=memory0",
         "-numa",
@@ -151,7 +164,13 @@ fn run() -> Option<Run> {
     // Eight processors of a guest on two that are translated take their time.
     let limit = Some(Duration::from_secs(600));
     let options = Options { files, qemu_arguments, limit, ..Options::default() };
-    let run = lab.run_with("no-iommu", options, HOST);
+    let mut hardware = Hardware::load("no-iommu").unwrap();
+    hardware.memory = ByteSize::from_mebibytes(4096);
+    // A model with pages of 1 GiB, one of which is put aside before memory is in pieces.
+    hardware.cpu.model = "EPYC-Milan".to_owned();
+    hardware.cpu.count = 2;
+    hardware.kernel_arguments.extend(["hugepagesz=1G", "hugepages=1"].map(str::to_owned));
+    let run = lab.run_on(&hardware, options, HOST);
     run.succeeded();
     Some(run)
 }
@@ -187,7 +206,7 @@ fn linux_finds_the_processors_and_nodes_of_the_profile() {
     let Some(run) = run() else { return };
     let host = run.stdout();
     let guest = |name: &str| run.file(name).replace('\r', "");
-    for name in ["one", "two", "four", "eight"] {
+    for name in ["one", "two", "giant", "four", "eight"] {
         assert!(
             host.contains(&format!("{name} status 0")),
             "{host}\n{}\n{}",
@@ -216,6 +235,9 @@ fn linux_finds_the_processors_and_nodes_of_the_profile() {
     assert_eq!(cpuinfo(&two, "apicid"), ["0", "1"]);
     let [first, second] = nodes(&two)[..] else { panic!("{two}") };
     assert_eq!((first.0, first.1, second.0, second.1), ("0", "10 25", "1", "25 10"), "{two}");
+    for line in ["available: 2 nodes (0-1)", "node 1 cpus: 1", "  0:  10  25", "  1:  25  10"] {
+        assert!(two.contains(line), "numactl -H: {line}\n{two}");
+    }
     assert!((64..=128).contains(&first.2) && (100..=128).contains(&second.2), "{two}");
     assert!(host.contains("two vcpu-0 on 1\n") && host.contains("two vcpu-1 on 0\n"), "{host}");
     assert!(host.contains("two free node0 16\n") && host.contains("two free node1 16\n"), "{host}");
@@ -224,6 +246,10 @@ fn linux_finds_the_processors_and_nodes_of_the_profile() {
         |node: &str| maps.iter().any(|map| map.contains(&format!("bind:{node}")) && map.contains("huge"));
     assert!(bound("0") && bound("1"), "{maps:#?}");
     assert!(!two.contains("sse4_2") && two.contains("hypervisor") && two.contains(" lm "), "{two}");
+
+    // In one page of 1 GiB, which nested paging maps as one.
+    let giant = run.json("giant.json");
+    assert_eq!(giant["data"]["kvm"]["pages_1g"], 1, "{giant:#}");
 
     // Two sockets of one core of two threads, a node each.
     let four = guest("four");
@@ -239,6 +265,7 @@ fn linux_finds_the_processors_and_nodes_of_the_profile() {
     );
     let [first, second] = nodes(&four)[..] else { panic!("{four}") };
     assert_eq!((first.1, second.1), ("10 20", "20 10"), "{four}");
+    assert!(four.contains("node 0 cpus: 0 1") && four.contains("node 1 cpus: 2 3"), "{four}");
     assert!(first.2 > second.2 && second.2 > 32, "{four}");
 
     // One socket of two dies of two cores of two threads.

@@ -19,10 +19,10 @@ fn lab() -> Option<Lab> {
 fn guests_run_in_memory_of_every_kind() {
     let Some(lab) = lab() else { return };
     for memory in [
-        "{size: 16MiB, shared: false}",
+        "{size: 16MiB, shared: true}",
         "{size: 64MiB, prefault: true}",
         "{size: 16MiB, file: ram}",
-        "{size: 16MiB, shared: false, ksm: true}",
+        "{size: 16MiB, ksm: true}",
         "{size: 16MiB, lock: true}",
     ] {
         let outcome = machine(&lab, &format!("  memory: {memory}\n"));

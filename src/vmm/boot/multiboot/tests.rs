@@ -56,11 +56,12 @@ fn open_with(kernel: &[u8], modules: &[(&[u8], &str)], initrd: Option<&[u8]>) ->
         cmdline: (*text).to_owned(),
     };
     Payload::open(&BootConfig {
-        kernel: kernel.path().to_owned(),
+        kernel: Some(kernel.path().to_owned()),
         initrd: initrd.as_ref().map(|file| file.path().to_owned()),
         cmdline: "quiet".to_owned(),
         protocol: Protocol::Auto,
         modules: files.iter().map(module).collect(),
+        ..BootConfig::default()
     })
 }
 

@@ -11,7 +11,7 @@ use crate::vmm::layout;
 use crate::vmm::mapper::{AddressSpace, Mapped, Mapper};
 use crate::vmm::pci::root::{PciRoot, Windows};
 
-/// What is in force: `map 0x..` and `notify 0x..`, in the order in which they were placed.
+/// What is in force: `map 0x..`, `read 0x..` and `notify 0x..`, in the order in which they were placed.
 #[derive(Default, Clone)]
 pub(crate) struct FakeMapper(pub(crate) Arc<Mutex<Vec<String>>>);
 
@@ -37,6 +37,9 @@ impl FakeMapper {
 impl Mapper for FakeMapper {
     fn map(&self, address: u64, _: &Arc<Mapping>, size_bytes: u64) -> io::Result<Mapped> {
         self.place(format!("map {address:#x}+{size_bytes:#x}"))
+    }
+    fn map_read_only(&self, address: u64, _: &Arc<Mapping>, size_bytes: u64) -> io::Result<Mapped> {
+        self.place(format!("read {address:#x}+{size_bytes:#x}"))
     }
     fn notify(&self, _: AddressSpace, address: u64, _: &Arc<EventFd>) -> io::Result<Mapped> {
         self.place(format!("notify {address:#x}"))

@@ -169,7 +169,7 @@ impl BusDevice for HighPrecisionTimers {
         if state.timers.is_legacy() != was_legacy {
             (self.on_legacy)(!was_legacy);
         }
-        self.drive(&mut state);
+        self.settle(&mut state);
         let after = self.due(&state);
         if after.is_some_and(|after| before.is_none_or(|before| after < before)) {
             self.waker.wake();

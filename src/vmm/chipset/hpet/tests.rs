@@ -140,6 +140,31 @@ fn in_32_bits_a_match_comes_again_and_an_input_that_is_not_offered_stays_quiet()
 }
 
 #[test]
+fn a_match_that_was_missed_while_it_was_written_comes_at_once() {
+    let bench = bench();
+    bench.write(0x10, 3);
+    // Linux writes the comparator, then enables; meanwhile the counter passes by.
+    bench.write(0x128, TICKS);
+    bench.pass(MS * 30);
+    assert_eq!(bench.lines.take(), []);
+    bench.write(0x120, 1 << 2 | 1 << 8);
+    assert_eq!(bench.lines.take(), [(8, true), (8, false)]);
+    bench.pass(MS * 30);
+    assert_eq!(bench.lines.take(), [], "once");
+    bench.write(0x128, 70 * TICKS);
+    bench.pass(MS * 5);
+    assert_eq!(bench.lines.take(), []);
+    bench.pass(MS * 5);
+    assert_eq!(bench.lines.take(), [(8, true), (8, false)]);
+    // And a rate whose first match is over goes on.
+    bench.write(0x100, 1 << 2 | 1 << 3 | 1 << 6);
+    bench.write(0x108, 60 * TICKS);
+    bench.write(0x108, 4 * TICKS);
+    assert_eq!(bench.lines.take(), [(2, true), (2, false)]);
+    assert!(bench.hpet.expire().unwrap() <= MS * 4);
+}
+
+#[test]
 fn the_shortest_period_is_no_flood() {
     let bench = bench();
     bench.write(0x10, 1);

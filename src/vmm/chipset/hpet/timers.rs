@@ -60,12 +60,26 @@ pub(super) struct Fired {
     pub(super) signal: Signal,
 }
 
-#[derive(Debug, Clone, Copy, Default)]
+/// How far behind the counter a comparator that was just written still counts as missed, in ticks.
+const MISSED: u64 = 1 << 32;
+
+#[derive(Debug, Clone, Copy)]
 struct Timer {
     configuration: u64,
     comparator: u64,
     period: u64,
     set_value: bool,
+    /// The comparator was written and its match has not come yet.
+    armed: bool,
+    /// The first match of a rate, as long as the rate itself was not written.
+    first: Option<u64>,
+}
+
+impl Default for Timer {
+    /// As after power-on (2.3.9.2).
+    fn default() -> Self {
+        Self { configuration: 0, comparator: u64::MAX, period: 0, set_value: false, armed: false, first: None }
+    }
 }
 
 impl Timer {
@@ -78,11 +92,53 @@ impl Timer {
         if self.is(timer::MODE_32) { u32::MAX.into() } else { u64::MAX }
     }
 
-    /// Ticks from `counter` to the next match, at least one.
+    /// Moves a rate's comparator from `from` to its first match ahead of `counter`.
+    fn advance(&mut self, from: u64, counter: u64) {
+        let late = counter.wrapping_sub(from) & self.mask();
+        if let Some(periods) = late.checked_div(self.period) {
+            // As many periods as passed; interrupts that came too late are one.
+            let on = self.period.wrapping_mul(periods.wrapping_add(1));
+            self.comparator = from.wrapping_add(on) & self.mask();
+        }
+    }
+
+    /// Whether `counter` passed `value` not long ago.
+    fn is_behind(&self, value: u64, counter: u64) -> bool {
+        counter.wrapping_sub(value) & self.mask() <= MISSED.min(self.mask() / 2)
+    }
+
+    /// Ticks from `counter` to the next match; none where the comparator was missed while it was written. A real timer would
+    /// come again when the counter wraps; but guests write a comparator a few ticks ahead (Linux: hpet_rtc_timer_init and
+    /// hpet_set_periodic in arch/x86/kernel/hpet.c), and here a vCPU can stand still for longer than that in between.
     fn distance(self, counter: u64) -> u64 {
+        if self.armed && self.is_behind(self.comparator, counter) {
+            return 0;
+        }
         let distance = self.comparator.wrapping_sub(counter) & self.mask();
         // An equal value was met when the counter came to it; 2^64 ticks are as good as one less.
         if distance == 0 { self.mask() } else { distance }
+    }
+
+    /// 2.3.9.2.2: in periodic mode the value is the period; with SET_VALUE it is the next match as well.
+    fn write_comparator(&mut self, value: u64, mask: u64, counter: u64) {
+        let merged = |old: u64| (old & !mask | value & mask) & self.mask();
+        let (comparator, period) = (merged(self.comparator), merged(self.period));
+        if !self.is(timer::PERIODIC) || self.set_value {
+            self.comparator = comparator;
+            self.armed = true;
+        }
+        if self.is(timer::PERIODIC) {
+            self.period = period;
+            if self.set_value {
+                self.first = Some(comparator);
+            } else if let Some(first) = self.first.take().filter(|first| self.is_behind(*first, counter)) {
+                self.advance(first, counter);
+            }
+        }
+        // The upper half of a value that is written in two comes with the lower one.
+        if mask >> 32 != 0 || self.is(timer::MODE_32) || mask & 0xFFFF_FFFF == 0xFFFF_FFFF {
+            self.set_value = false;
+        }
     }
 }
 
@@ -149,13 +205,12 @@ impl Timers {
             if distance > passed {
                 continue;
             }
-            if timer.is(timer::PERIODIC) && timer.period > 0 {
-                // As many periods as passed; interrupts that came too late are one.
-                let late = passed - distance;
-                let periods = late / timer.period + 1;
-                let next = timer.comparator.wrapping_add(timer.period.wrapping_mul(periods)) & timer.mask();
-                if let Some(timer) = self.timers.get_mut(index) {
-                    timer.comparator = next;
+            if let Some(timer) = self.timers.get_mut(index) {
+                if timer.is(timer::PERIODIC) && timer.period > 0 {
+                    timer.advance(timer.comparator, counter);
+                } else if timer.is(timer::INTERRUPT) {
+                    // One that is written before its interrupt is enabled comes when it is.
+                    timer.armed = false;
                 }
             }
             let signal = if timer.is(timer::LEVEL) { Signal::Level } else { Signal::Edge };
@@ -258,26 +313,10 @@ impl Timers {
                             self.status &= !(1 << index);
                         }
                     }
-                    8 => Self::write_comparator(timer, value, mask),
+                    8 => timer.write_comparator(value, mask, self.seen),
                     _ => {}
                 }
             }
-        }
-    }
-
-    /// 2.3.9.2.2: in periodic mode the value is the period; with SET_VALUE it is the next match as well.
-    fn write_comparator(timer: &mut Timer, value: u64, mask: u64) {
-        let merged = |old: u64| (old & !mask | value & mask) & timer.mask();
-        let (comparator, period) = (merged(timer.comparator), merged(timer.period));
-        if !timer.is(timer::PERIODIC) || timer.set_value {
-            timer.comparator = comparator;
-        }
-        if timer.is(timer::PERIODIC) {
-            timer.period = period;
-        }
-        // The upper half of a value that is written in two comes with the lower one.
-        if mask >> 32 != 0 || timer.is(timer::MODE_32) || mask & 0xFFFF_FFFF == 0xFFFF_FFFF {
-            timer.set_value = false;
         }
     }
 }

@@ -37,6 +37,7 @@ mod bench;
 mod captures;
 mod disk;
 mod export;
+mod firmware;
 mod groups;
 mod hardware;
 mod in_use;

@@ -180,6 +180,9 @@ impl Machine {
         // What can be wrong with files is found before a device is touched.
         let start = Start::open(&config.boot)?;
         let programming = start.programming();
+        if let Start::Firmware(firmware) = &start {
+            firmware.check_interrupts(config.interrupts).map_err(BootError::from)?;
+        }
 
         // KVM, RAM and slots; the interrupt controllers come with the machine.
         let vm = Vm::new(config.interrupts)?;
@@ -277,6 +280,7 @@ impl Machine {
             interface: start.interface(),
         });
         if let Start::Firmware(firmware) = &start {
+            firmware.warn_of_blank_disks(&functions);
             let told = Told {
                 cpu_count: topology.count(),
                 memory: &memory,

@@ -25,6 +25,7 @@ mod capture;
 mod cli;
 mod doctor;
 mod export;
+mod firmware;
 mod generated;
 mod golden;
 mod groups;

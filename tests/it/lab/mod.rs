@@ -38,6 +38,7 @@ mod board;
 mod captures;
 mod disk;
 mod export;
+mod firmware;
 mod groups;
 mod hardware;
 mod in_use;

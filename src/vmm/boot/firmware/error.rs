@@ -46,6 +46,12 @@ pub enum FirmwareError {
         /// The file.
         path: PathBuf,
     },
+    /// UEFI firmware on a machine without a local APIC, whose timer is all that it waits by.
+    #[error("firmware {} needs a local APIC, which `interrupts: userspace` does not have; write kernel or split", path.display())]
+    NeedsApic {
+        /// The file.
+        path: PathBuf,
+    },
     /// A kernel that firmware cannot start.
     #[error("kernel {} is no bzImage with an EFI stub, and UEFI firmware starts no other; without firmware it may start", path.display())]
     NotForFirmware {

@@ -4,11 +4,13 @@
 //! OVMF comes as one file with both, or as a pair of code and a template for variables. UEFI PI 1.7, volume 3, says what is in
 //! them; SeaBIOS is code alone. Files are checked before the machine is built; `told` says what firmware is told of it.
 
+mod bootable;
 mod error;
 mod told;
 mod variables;
 
 use std::io;
+use std::path::Path;
 use std::sync::Arc;
 
 use super::cmdline::Cmdline;
@@ -16,7 +18,7 @@ use super::{BootError, Entry, Source, linux};
 use crate::spec::firmware_volume::Header;
 use crate::vmm::chipset::fw_cfg::{Content, Items, key};
 use crate::vmm::chipset::pflash::{Flash, Image};
-use crate::vmm::config::BootConfig;
+use crate::vmm::config::{BootConfig, InterruptMode};
 use crate::vmm::layout;
 use crate::vmm::mapper::{Mapped, Mapper};
 use crate::vmm::memory::GuestMemory;
@@ -72,6 +74,7 @@ impl Firmware {
     pub fn open(config: &BootConfig) -> Result<Option<Self>, BootError> {
         let Some(path) = &config.firmware else { return Ok(None) };
         let source = Source::open("firmware", path)?;
+        warn_of_secure_boot(path);
         let (embedded, interface) = check(&source)?;
         let template = match embedded {
             Some(size_bytes) => {
@@ -91,6 +94,19 @@ impl Firmware {
         }
         let kernel = config.kernel.as_deref().map(|path| Kernel::open(path, config)).transpose()?;
         Ok(Some(Self { source, code_offset, variables, interface, kernel }))
+    }
+
+    /// Whether the firmware can run with interrupt controllers there.
+    ///
+    /// # Errors
+    /// [`FirmwareError::NeedsApic`].
+    pub fn check_interrupts(&self, interrupts: InterruptMode) -> Result<(), FirmwareError> {
+        match (self.interface, interrupts) {
+            (Interface::Uefi, InterruptMode::Userspace) => {
+                Err(FirmwareError::NeedsApic { path: self.source.path.clone() })
+            }
+            _ => Ok(()),
+        }
     }
 
     /// Puts code and variables where the processor and the firmware look for them.
@@ -136,6 +152,19 @@ impl Placed {
     pub fn load(&self, memory: &GuestMemory) -> Result<Entry, BootError> {
         memory.write(layout::KERNEL_START - self.shadow.len() as u64, &self.shadow)?;
         Ok(Entry::PowerOn)
+    }
+}
+
+/// Debian and others build OVMF for secure boot so that it runs in system management mode, and stops without a word where there is
+/// none. Nothing but its name tells.
+fn warn_of_secure_boot(path: &Path) {
+    let real = path.canonicalize().unwrap_or_else(|_| path.to_owned());
+    if real.file_name().is_some_and(|name| name.to_string_lossy().contains("secboot")) {
+        tracing::warn!(
+            "firmware {} seems to be built for secure boot, which needs a system management mode that this machine does not have: \
+             it may stop without a word (OVMF_CODE_4M.fd does not need it)",
+            path.display()
+        );
     }
 }
 
@@ -185,7 +214,7 @@ impl Source {
 }
 
 impl Kernel {
-    fn open(path: &std::path::Path, config: &BootConfig) -> Result<Self, BootError> {
+    fn open(path: &Path, config: &BootConfig) -> Result<Self, BootError> {
         let source = Source::open("kernel", path)?;
         let head = source.peek(0, linux::HEADER_PROBE)?;
         let not_for_firmware = || FirmwareError::NotForFirmware { path: path.to_owned() };

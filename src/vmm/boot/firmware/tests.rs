@@ -94,6 +94,15 @@ fn code_ends_at_four_gib_and_variables_lie_below_it() {
 }
 
 #[test]
+fn firmware_that_waits_by_the_local_apics_timer_is_not_started_without_one() {
+    let directory = pair();
+    let firmware = open(&directory, "OVMF_CODE_4M.fd", None).unwrap();
+    let error = firmware.check_interrupts(InterruptMode::Userspace).unwrap_err().to_string();
+    assert!(error.contains("needs a local APIC"), "{error}");
+    assert!(firmware.check_interrupts(InterruptMode::Split).is_ok());
+}
+
+#[test]
 fn one_file_with_both_is_cut_in_two() {
     let directory = pair();
     fs::write(directory.path().join("OVMF.fd"), [volume(VARIABLES, 0x2_0000), code()].concat()).unwrap();

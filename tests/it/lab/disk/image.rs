@@ -27,7 +27,7 @@ impl Loader {
 }
 
 /// Where the root file system begins on a disk: behind 1 MiB and the EFI system partition, as `build.sh` puts it.
-pub(super) const ROOT_OFFSET_BYTES: u64 = 257 << 20;
+pub(crate) const ROOT_OFFSET_BYTES: u64 = 257 << 20;
 /// The firmware, and the variables that it begins with. Debian's package ovmf.
 pub(super) const FIRMWARE: [&str; 2] = ["/usr/share/OVMF/OVMF_CODE_4M.fd", "/usr/share/OVMF/OVMF_VARS_4M.fd"];
 
@@ -50,7 +50,7 @@ const PROGRAMS: [(&str, &str); 7] = [
 ];
 
 /// The disk with `loader`; built, with its sibling, when it is not in the cache. An error says what is missing.
-pub(super) fn disk(lab: &Lab, loader: Loader) -> Result<PathBuf, String> {
+pub(crate) fn disk(lab: &Lab, loader: Loader) -> Result<PathBuf, String> {
     let mut missing: Vec<&str> =
         PROGRAMS.iter().filter(|(name, _)| program(name).is_none()).map(|(_, package)| *package).collect();
     missing.extend(FIRMWARE.iter().any(|path| !Path::new(path).exists()).then_some("ovmf"));
@@ -118,7 +118,7 @@ fn as_root() -> Result<Command, String> {
 }
 
 /// Where a program is; a system's own directories are not on every user's PATH.
-pub(super) fn program(name: &str) -> Option<PathBuf> {
+pub(crate) fn program(name: &str) -> Option<PathBuf> {
     let path = std::env::var_os("PATH").unwrap_or_default();
     std::env::split_paths(&path)
         .chain(["/usr/sbin", "/sbin"].map(PathBuf::from))

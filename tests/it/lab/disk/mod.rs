@@ -39,4 +39,4 @@ mod walk;
 
 pub(crate) use boot::{Boot, Cut};
 pub(crate) use host::DiskHost;
-pub(crate) use image::Loader;
+pub(crate) use image::{Loader, ROOT_OFFSET_BYTES, disk, program};

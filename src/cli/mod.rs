@@ -37,6 +37,7 @@ mod change;
 pub(crate) mod confirm;
 mod confirmation;
 pub(crate) mod context;
+mod disk;
 mod doctor;
 mod export;
 pub(crate) mod failure;
@@ -142,6 +143,8 @@ enum Command {
     Verify(verify::Args),
     /// Run a virtual machine from a profile, from flags, or from both
     Run(run::Args),
+    /// Make a disk for a machine
+    Disk(disk::Args),
     /// Write a profile's machine for QEMU, libvirt, Cloud Hypervisor or systemd
     Export(export::Args),
     /// Measure what virtualization costs on this host
@@ -174,6 +177,7 @@ impl Command {
             Self::Status(args) => status::run(args, context),
             Self::Verify(args) => verify::run(args, context),
             Self::Run(args) => run::run(args, context),
+            Self::Disk(args) => disk::run(args, context),
             Self::Export(args) => export::run(args, context),
             Self::Bench(args) => bench::run(args, context),
             Self::Rehearse(args) => rehearse::run(args, context),

@@ -1,5 +1,6 @@
 //! Disks: something with sectors that a guest reads and writes, however the host stores it.
 
+mod create;
 mod raw;
 
 use std::io;
@@ -9,6 +10,8 @@ use std::sync::Arc;
 use vm_memory::VolatileSlice;
 
 use crate::vmm::virtio::devices::block::ImageFormat;
+
+pub use create::{CreateError, Created, Space, create, rounded};
 
 /// A disk. Offsets and lengths are bytes; callers keep them inside the capacity. Calls may come from several threads.
 pub trait Disk: Send + Sync {

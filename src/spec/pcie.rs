@@ -15,8 +15,14 @@ pub mod express {
     pub const DEVICE_STATUS: u16 = 0x0A;
     /// Link Capabilities, Control and Status; eight bytes.
     pub const LINK: u16 = 0x0C;
+    /// Link Control, 16 bits.
+    pub const LINK_CONTROL: u16 = 0x10;
     /// Slot and Root registers; behind the Link registers, up to [`DEVICE_CAPABILITIES_2`].
     pub const SLOT: u16 = 0x14;
+    /// Slot Status, 16 bits.
+    pub const SLOT_STATUS: u16 = 0x1A;
+    /// Root Control, 16 bits.
+    pub const ROOT_CONTROL: u16 = 0x1C;
     /// Device Capabilities 2, 32 bits. A version 1 structure ends before it at the latest.
     pub const DEVICE_CAPABILITIES_2: u16 = 0x24;
     /// Device Control 2, 16 bits.
@@ -25,6 +31,8 @@ pub mod express {
     pub const DEVICE_STATUS_2: u16 = 0x2A;
     /// Link and Slot registers of version 2, up to [`SIZE_V2`].
     pub const LINK_2: u16 = 0x2C;
+    /// Link Control 2, 16 bits.
+    pub const LINK_CONTROL_2: u16 = 0x30;
     /// Bytes of a version 2 structure.
     pub const SIZE_V2: u16 = 0x3C;
     /// Bytes of a version 1 structure of an endpoint, which ends behind the Link registers.
@@ -34,6 +42,20 @@ pub mod express {
     pub const VERSION_MASK: u16 = 0x000F;
     /// Device/Port Type field of [`CAPABILITIES`].
     pub const TYPE_MASK: u16 = 0x00F0;
+    /// [`TYPE_MASK`] value: PCI Express Endpoint.
+    pub const TYPE_ENDPOINT: u16 = 0x0 << 4;
+    /// [`TYPE_MASK`] value: Legacy PCI Express Endpoint.
+    pub const TYPE_LEGACY_ENDPOINT: u16 = 0x1 << 4;
+    /// [`TYPE_MASK`] value: Root Port of PCI Express Root Complex.
+    pub const TYPE_ROOT_PORT: u16 = 0x4 << 4;
+    /// Slot Implemented, bit of [`CAPABILITIES`].
+    pub const SLOT_IMPLEMENTED: u16 = 1 << 8;
+    /// Role-Based Error Reporting, bit of [`DEVICE_CAPABILITIES`], set since PCIe 1.1.
+    pub const ROLE_BASED_ERRORS: u32 = 1 << 15;
+    /// Physical Slot Number, in the Slot Capabilities at [`SLOT`].
+    pub const SLOT_NUMBER_SHIFT: u32 = 19;
+    /// Presence Detect State, bit of [`SLOT_STATUS`].
+    pub const PRESENCE: u16 = 1 << 6;
     /// [`TYPE_MASK`] value: Root Complex Integrated Endpoint.
     pub const TYPE_ROOT_COMPLEX_ENDPOINT: u16 = 0x9 << 4;
     /// [`TYPE_MASK`] value: Root Complex Event Collector.
@@ -130,6 +152,14 @@ pub const SERIAL_NUMBER_SIZE: u16 = 12;
 pub mod link {
     /// Link Status, 16 bits.
     pub const STATUS: u16 = 0x12;
+    /// Slot Clock Configuration, bit of [`STATUS`].
+    pub const SLOT_CLOCK: u16 = 1 << 12;
+    /// Data Link Layer Link Active, bit of [`STATUS`].
+    pub const ACTIVE: u16 = 1 << 13;
+    /// Data Link Layer Link Active Reporting Capable, bit of the Link Capabilities.
+    pub const ACTIVE_REPORTING: u32 = 1 << 20;
+    /// Port Number, in the Link Capabilities.
+    pub const PORT_NUMBER_SHIFT: u32 = 24;
     /// Speed field: a [`super::LinkSpeed`].
     pub const SPEED_MASK: u32 = 0xF;
     /// First bit of the width field.
@@ -170,6 +200,17 @@ impl LinkSpeed {
             _ => return None,
         })
     }
+}
+
+/// Access Control Services (PCIe 6.0, 7.7.11).
+pub mod acs {
+    /// ACS Capability register, 16 bits.
+    pub const CAPABILITIES: u16 = 0x04;
+    /// ACS Control register, 16 bits, with the same bits.
+    pub const CONTROL: u16 = 0x06;
+    /// What separates devices at a root port: Source Validation, Translation Blocking, P2P Request Redirect, P2P Completion
+    /// Redirect, Upstream Forwarding and Direct Translated P2P.
+    pub const OF_ROOT_PORT: u16 = 0b101_1111;
 }
 
 /// Advanced Error Reporting (PCIe 6.0, 7.8.4): offsets from the capability's header.

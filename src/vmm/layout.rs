@@ -9,9 +9,6 @@ use std::ops::Range;
 pub const LOW_RAM_LIMIT: u64 = 0xB000_0000;
 /// PCI Express enhanced configuration access (PCIe 6.0, 7.2.2): 256 buses of 1 MiB.
 pub const ECAM: Range<u64> = 0xB000_0000..0xC000_0000;
-/// Highest bus number that the machine can have. Guests look at every device number of every bus that they are told of,
-/// which costs them a second where exits are slow; so they are told of no more than there are.
-pub const LAST_BUS: u8 = 0;
 /// BARs below 4 GiB.
 pub const MMIO32: Range<u64> = 0xC000_0000..0xFC00_0000;
 /// I/O BARs.

@@ -37,7 +37,8 @@ use crate::vmm::memory::{GuestMemory, MemoryError, Wanted, Watch};
 use crate::vmm::numa;
 use crate::vmm::pci::access::{CONFIG_PORTS, CONFIG_PORTS_LENGTH, ConfigPorts, Ecam};
 use crate::vmm::pci::lpc_bridge::{self, LpcBridge};
-use crate::vmm::pci::root::{PciRoot, PciRootError, Slot, Windows};
+use crate::vmm::pci::root::{PciRoot, PciRootError, Place, Slot, Windows};
+use crate::vmm::pci::root_port::RootPort;
 use crate::vmm::pci::{FunctionContext, PciFunction};
 use crate::vmm::smbios;
 use crate::vmm::stats::Sources;
@@ -226,7 +227,7 @@ impl Machine {
         let mapper: Arc<dyn Mapper> = Arc::clone(&vm) as _;
         let root = PciRoot::new(windows.clone(), Arc::clone(&mmio), Arc::clone(&pio), Arc::clone(&mapper));
         let lpc_bridge = Slot::new(lpc_bridge::DEVICE, 0).expect("a device number below 32");
-        root.insert(lpc_bridge, Arc::new(LpcBridge::new(programming)))?;
+        root.insert(Place::on_root(lpc_bridge), Arc::new(LpcBridge::new(programming)))?;
         let shared = Arc::new(Shared {
             pio,
             mmio,
@@ -266,6 +267,7 @@ impl Machine {
             distances: numa::distances(&config.numa),
             interrupts: config.interrupts,
             windows,
+            last_bus: shared.root.last_bus(),
             interrupt_devices: functions.iter().map(|(number, _)| *number).collect(),
             pvpanic: has_pvpanic,
             vmgenid: has_vmgenid,
@@ -638,7 +640,8 @@ fn add_functions<'a>(
             DeviceConfig::Pvpanic(_) | DeviceConfig::Vmgenid(_) | DeviceConfig::IsaDebugExit(_) => continue,
         };
         let slot = Slot::new(next, 0).expect("the configuration was checked: at most 30 devices");
-        root.insert(slot, function)?;
+        root.insert_port(slot, &Arc::new(RootPort::new(next).expect("its capabilities fit")))?;
+        root.insert(Place::behind(slot, 0).expect("function 0"), function)?;
         numbers.push((next, device));
         next += 1;
     }
@@ -651,10 +654,10 @@ fn set_interrupt_lines(root: &PciRoot, interrupts: InterruptMode) {
     if interrupts != InterruptMode::Userspace {
         return;
     }
-    for (slot, function) in root.functions() {
+    for (place, function) in root.functions() {
         let [pin, ..] = function.config_read(header::INTERRUPT_PIN, AccessSize::Byte).to_le_bytes();
         if let Some(pin) = pin.checked_sub(1) {
-            let gsi = dsdt::intx_gsi(interrupts, slot.device(), pin);
+            let gsi = dsdt::intx_gsi(interrupts, place.wired_device(), pin);
             // No effect is asked for: the register moves nothing.
             let _ = function.config_write(header::INTERRUPT_LINE, AccessSize::Byte, gsi);
         }

@@ -59,6 +59,42 @@ pub mod header {
     pub const END: u16 = 0x40;
 }
 
+/// Registers of a type 1 header, which bridges have (PCIe 6.0, 7.5.1.3), as far as they differ from [`header`].
+pub mod bridge {
+    pub use super::header::SECONDARY_BUS;
+
+    /// Value of the header type register.
+    pub const HEADER_TYPE: u8 = 1;
+    /// Primary bus number, 8 bits: the bus that the bridge is on; secondary, subordinate and latency timer follow.
+    pub const PRIMARY_BUS: u16 = 0x18;
+    /// I/O base, 8 bits: address bits 15:12 in bits 7:4. The limit follows.
+    pub const IO_BASE: u16 = 0x1C;
+    /// I/O limit, 8 bits.
+    pub const IO_LIMIT: u16 = 0x1D;
+    /// Memory base, 16 bits: address bits 31:20 in bits 15:4.
+    pub const MEMORY_BASE: u16 = 0x20;
+    /// Memory limit, 16 bits.
+    pub const MEMORY_LIMIT: u16 = 0x22;
+    /// Prefetchable memory base, 16 bits, as [`MEMORY_BASE`].
+    pub const PREFETCHABLE_BASE: u16 = 0x24;
+    /// Prefetchable memory limit, 16 bits.
+    pub const PREFETCHABLE_LIMIT: u16 = 0x26;
+    /// In the low bits of both: the window may lie above 4 GiB.
+    pub const PREFETCHABLE_64: u16 = 1;
+    /// Address bits 63:32 of the prefetchable base, 32 bits.
+    pub const PREFETCHABLE_BASE_UPPER: u16 = 0x28;
+    /// Address bits 63:32 of the prefetchable limit, 32 bits.
+    pub const PREFETCHABLE_LIMIT_UPPER: u16 = 0x2C;
+    /// First byte behind the windows that a bridge with 16 bits of I/O addresses has.
+    pub const END_OF_WINDOWS: u16 = 0x30;
+    /// Bridge control, 16 bits.
+    pub const CONTROL: u16 = 0x3E;
+    /// Secondary Bus Reset, bit of [`CONTROL`].
+    pub const SECONDARY_BUS_RESET: u8 = 1 << 6;
+    /// Bits of [`CONTROL`] that a PCI Express bridge keeps: parity, SERR#, ISA, VGA, 16 bits of VGA, bus reset.
+    pub const CONTROL_WRITABLE: u16 = 0b101_1111;
+}
+
 /// Size of the conventional configuration space, in bytes.
 pub const CONFIG_SPACE_SIZE: u16 = 0x100;
 /// Size of the PCI Express configuration space, in bytes (PCIe 6.0, 7.2.2).

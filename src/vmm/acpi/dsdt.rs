@@ -73,7 +73,7 @@ fn host_bridge(platform: &Platform) -> Vec<u8> {
     let Windows { pio, mmio32, mmio64 } = &platform.windows;
     let word = |value: u64| u16::try_from(value).unwrap_or(u16::MAX);
     let dword = |value: u64| u32::try_from(value).unwrap_or(u32::MAX);
-    let buses = AddressSpace::new_bus_number(0u16, layout::LAST_BUS.into());
+    let buses = AddressSpace::new_bus_number(0u16, platform.last_bus.into());
     // The host bridge consumes its own ports; ISA devices lie below the I/O window.
     let config_ports = IO::new(0xCF8, 0xCF8, 1, 8);
     let isa_low = AddressSpace::new_io(0u16, 0x0CF7, None);

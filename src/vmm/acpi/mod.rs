@@ -43,7 +43,9 @@ pub struct Platform {
     pub distances: Vec<Vec<u8>>,
     /// Where BARs lie.
     pub windows: Windows,
-    /// Device numbers on bus 0 that have a function with an interrupt pin.
+    /// The highest number of a PCI bus.
+    pub last_bus: u8,
+    /// Device numbers on bus 0 that raise interrupt pins, their own or those of what is behind them.
     pub interrupt_devices: Vec<u8>,
     /// Whether the panic port is there.
     pub pvpanic: bool,
@@ -136,7 +138,7 @@ impl Tables {
         let facs = area.place(&fadt::facs());
         let dsdt = area.place(&dsdt::build(platform));
         let fadt = area.place_linked(&fadt::build(facs, dsdt), fadt::POINTERS);
-        let mut tables = vec![fadt, area.place(&mcfg::build())];
+        let mut tables = vec![fadt, area.place(&mcfg::build(platform.last_bus))];
         // Without an APIC there is nothing to describe: a machine without a MADT has the PIC of a PC (5.2.12).
         if platform.interrupts != InterruptMode::Userspace {
             tables.push(area.place(&madt::build(&platform.apic_ids)));

@@ -12,6 +12,7 @@ fn platform() -> Platform {
         ],
         distances: vec![vec![10, 21], vec![30, 10]],
         windows: Windows { pio: layout::PIO, mmio32: layout::MMIO32, mmio64: layout::mmio64(1 << 30, 39) },
+        last_bus: 30,
         interrupt_devices: (1..32).collect(),
         pvpanic: true,
         vmgenid: true,

@@ -9,7 +9,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use crate::spec::pci::EXTENDED_CONFIG_SPACE_SIZE;
 use crate::vmm::bus::{AccessSize, BusDevice, Effects, IoError};
-use crate::vmm::pci::root::{PciRoot, Slot};
+use crate::vmm::pci::root::{Address, PciRoot, Slot};
 
 /// First of the eight ports.
 pub const CONFIG_PORTS: u64 = 0xCF8;
@@ -54,17 +54,17 @@ impl ConfigPorts {
     }
 
     /// The function and register that the address register selects for data port `port` (0 to 3).
-    fn target(&self, port: u64, size: AccessSize) -> Result<(Slot, u16), IoError> {
+    fn target(&self, port: u64, size: AccessSize) -> Result<(Address, u16), IoError> {
         if port.checked_add(size.bytes() as u64).is_none_or(|end| end > DATA) {
             return Err(IoError::Unaligned);
         }
         let address = self.address.load(Ordering::Relaxed);
         let [register, slot, bus, _] = address.to_le_bytes();
-        if address & ENABLE == 0 || bus != 0 {
+        if address & ENABLE == 0 {
             return Err(IoError::InvalidRegister);
         }
         let port = u16::try_from(port).map_err(|_| IoError::InvalidRegister)?;
-        Ok((Slot::from_bits(slot), u16::from(register & !0b11) + port))
+        Ok((Address { bus, slot: Slot::from_bits(slot) }, u16::from(register & !0b11) + port))
     }
 }
 
@@ -76,8 +76,8 @@ impl BusDevice for ConfigPorts {
                 Ok(u64::from(*self.reset_control.lock().unwrap_or_else(PoisonError::into_inner)))
             }
             (DATA.., _) => {
-                let (slot, register) = self.target(offset - DATA, size)?;
-                Ok(u64::from(self.root.config_read(slot, register, size)))
+                let (address, register) = self.target(offset - DATA, size)?;
+                Ok(u64::from(self.root.config_read(address, register, size)))
             }
             _ => Err(IoError::InvalidAccessSize),
         }
@@ -98,15 +98,15 @@ impl BusDevice for ConfigPorts {
                 Ok(if rising { Effects::RESET } else { Effects::empty() })
             }
             (DATA.., _) => {
-                let (slot, register) = self.target(offset - DATA, size)?;
-                Ok(self.root.config_write(slot, register, size, low_half(value)))
+                let (address, register) = self.target(offset - DATA, size)?;
+                Ok(self.root.config_write(address, register, size, low_half(value)))
             }
             _ => Err(IoError::InvalidAccessSize),
         }
     }
 }
 
-/// The ECAM window: 4 KiB per function, 256 buses, of which the root has bus 0.
+/// The ECAM window: 4 KiB per function, 256 buses.
 #[derive(Debug)]
 pub struct Ecam {
     root: Arc<PciRoot>,
@@ -121,11 +121,12 @@ impl Ecam {
 }
 
 /// Function and register at byte `offset` of the window.
-fn ecam_target(offset: u64) -> Result<(Slot, u16), IoError> {
+fn ecam_target(offset: u64) -> Result<(Address, u16), IoError> {
     let size = u64::from(EXTENDED_CONFIG_SPACE_SIZE);
-    let slot = u8::try_from(offset / size).map_err(|_| IoError::InvalidRegister)?;
+    let routing_id = u16::try_from(offset / size).map_err(|_| IoError::InvalidRegister)?;
     let register = u16::try_from(offset % size).map_err(|_| IoError::InvalidRegister)?;
-    Ok((Slot::from_bits(slot), register))
+    let [slot, bus] = routing_id.to_le_bytes();
+    Ok((Address { bus, slot: Slot::from_bits(slot) }, register))
 }
 
 /// The parts of an access that lie inside one doubleword each, as byte distance and size.
@@ -145,8 +146,9 @@ impl BusDevice for Ecam {
     fn read(&self, offset: u64, size: AccessSize) -> Result<u64, IoError> {
         let mut value = 0;
         for (distance, part) in parts(offset, size) {
-            let (slot, register) = ecam_target(offset.saturating_add(distance))?;
-            value |= (u64::from(self.root.config_read(slot, register, part)) & part.ones()) << (8 * distance);
+            let (address, register) = ecam_target(offset.saturating_add(distance))?;
+            value |=
+                (u64::from(self.root.config_read(address, register, part)) & part.ones()) << (8 * distance);
         }
         Ok(value)
     }
@@ -154,9 +156,9 @@ impl BusDevice for Ecam {
     fn write(&self, offset: u64, size: AccessSize, value: u64) -> Result<Effects, IoError> {
         let mut effects = Effects::empty();
         for (distance, part) in parts(offset, size) {
-            let (slot, register) = ecam_target(offset.saturating_add(distance))?;
+            let (address, register) = ecam_target(offset.saturating_add(distance))?;
             let value = (value >> (8 * distance)) & part.ones();
-            effects |= self.root.config_write(slot, register, part, low_half(value));
+            effects |= self.root.config_write(address, register, part, low_half(value));
         }
         Ok(effects)
     }
@@ -195,12 +197,12 @@ mod tests {
         let ports = ConfigPorts::new(Arc::clone(&root));
         assert!(ports.read(4, AccessSize::Dword).is_err());
         let _ = ports.write(0, AccessSize::Dword, 0x8001_0000).unwrap();
-        assert!(ports.read(4, AccessSize::Dword).is_err());
+        assert_eq!(ports.read(4, AccessSize::Dword), Ok(0xFFFF_FFFF));
         let _ = ports.write(0, AccessSize::Dword, 0x8000_F800).unwrap();
         assert_eq!(ports.read(4, AccessSize::Dword), Ok(0xFFFF_FFFF));
         let ecam = Ecam::new(root);
         assert_eq!(ecam.read(31 << 15, AccessSize::Qword), Ok(u64::MAX));
-        assert!(ecam.read(1 << 20, AccessSize::Dword).is_err());
+        assert_eq!(ecam.read(1 << 20, AccessSize::Dword), Ok(0xFFFF_FFFF));
     }
 
     #[test]

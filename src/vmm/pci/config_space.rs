@@ -7,7 +7,7 @@
 //! stays where it was until an address is written.
 
 use crate::spec::pci::{
-    BAR_COUNT, CONFIG_SPACE_SIZE, ClassCode, Command, EXTENDED_CONFIG_SPACE_SIZE, Status, bar, header,
+    BAR_COUNT, CONFIG_SPACE_SIZE, ClassCode, Command, EXTENDED_CONFIG_SPACE_SIZE, Status, bar, bridge, header,
 };
 use crate::vmm::bus::{AccessSize, Effects};
 use crate::vmm::pci::BarKind;
@@ -95,13 +95,37 @@ impl ConfigSpace {
     /// An endpoint's space (type 0 header) of `identity`: 256 bytes, command and interrupt line writable as usual.
     #[must_use]
     pub fn endpoint(identity: Identity) -> Self {
-        let mut space = Self::zeroed(usize::from(CONFIG_SPACE_SIZE));
+        let mut space = Self::identified(identity, CONFIG_SPACE_SIZE);
+        space.define(header::SUBSYSTEM_VENDOR_ID, &identity.subsystem_vendor_id.to_le_bytes());
+        space.define(header::SUBSYSTEM_ID, &identity.subsystem_id.to_le_bytes());
+        space
+    }
+
+    /// A PCI Express bridge's space (type 1 header) of `identity`: 4096 bytes, without BARs, with the registers that route to
+    /// the bus behind it. The subsystem stands in a capability of its own there, which the caller adds.
+    #[must_use]
+    pub fn bridge(identity: Identity) -> Self {
+        let mut space = Self::identified(identity, EXTENDED_CONFIG_SPACE_SIZE);
+        space.define(header::HEADER_TYPE, &[bridge::HEADER_TYPE]);
+        space.set_writable(bridge::PRIMARY_BUS, &[0xFF; 3]);
+        space.set_writable(bridge::IO_BASE, &[0xF0; 2]);
+        space.set_writable(bridge::MEMORY_BASE, &[0xF0, 0xFF, 0xF0, 0xFF]);
+        space.set_writable(bridge::PREFETCHABLE_BASE, &[0xF0, 0xFF, 0xF0, 0xFF]);
+        for register in [bridge::PREFETCHABLE_BASE, bridge::PREFETCHABLE_LIMIT] {
+            space.define(register, &bridge::PREFETCHABLE_64.to_le_bytes());
+        }
+        space.set_writable(bridge::PREFETCHABLE_BASE_UPPER, &[0xFF; 8]);
+        space.set_writable(bridge::CONTROL, &bridge::CONTROL_WRITABLE.to_le_bytes());
+        space
+    }
+
+    /// What both headers begin with.
+    fn identified(identity: Identity, size: u16) -> Self {
+        let mut space = Self::zeroed(usize::from(size));
         space.define(header::VENDOR_ID, &identity.vendor_id.to_le_bytes());
         space.define(header::DEVICE_ID, &identity.device_id.to_le_bytes());
         let ClassCode { base, sub, prog_if } = identity.class;
         space.define(header::REVISION_ID, &[identity.revision, prog_if, sub, base]);
-        space.define(header::SUBSYSTEM_VENDOR_ID, &identity.subsystem_vendor_id.to_le_bytes());
-        space.define(header::SUBSYSTEM_ID, &identity.subsystem_id.to_le_bytes());
         space.set_writable(header::COMMAND, &Command::all().bits().to_le_bytes());
         space.set_writable(header::CACHE_LINE_SIZE, &[0xFF]);
         space.set_writable(header::INTERRUPT_LINE, &[0xFF]);

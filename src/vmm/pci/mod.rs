@@ -7,12 +7,14 @@
 pub mod access;
 pub mod capability;
 pub mod config_space;
+pub mod express;
 pub mod host_bridge;
 pub mod lpc_bridge;
 pub mod msi;
 pub mod msix;
 mod placement;
 pub mod root;
+pub mod root_port;
 pub mod vector;
 
 use std::fmt;

@@ -10,14 +10,14 @@ use std::sync::Arc;
 use crate::spec::pci::{BAR_COUNT, Command};
 use crate::vmm::bus::Bus;
 use crate::vmm::mapper::{AddressSpace, Mapped, Mapper};
-use crate::vmm::pci::root::{PciRange, Slot, Windows};
+use crate::vmm::pci::root::{Functions, PciRange, Place, Windows};
 use crate::vmm::pci::{Backing, BarKind, PciFunction, Segment};
 
 /// A part of a BAR at an address. What makes two of them the same is where they come from and where they lie: the
 /// contents of a BAR never change.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) struct Key {
-    slot: Slot,
+    place: Place,
     bar: usize,
     segment: usize,
     address: u64,
@@ -56,8 +56,13 @@ pub(super) struct Placement {
     present: BTreeMap<Key, Held>,
 }
 
-/// BAR ranges that one function asks for at this moment: inside a window, decoded, not at 0.
-fn ranges(slot: Slot, function: &dyn PciFunction, windows: &Windows) -> Vec<(PciRange, usize, Vec<Segment>)> {
+/// BAR ranges that one function asks for at this moment: inside a window, decoded, not at 0, forwarded by the port above it.
+fn ranges(
+    place: Place,
+    function: &dyn PciFunction,
+    functions: &Functions,
+    windows: &Windows,
+) -> Vec<(PciRange, usize, Vec<Segment>)> {
     let decode = function.decode();
     let mut found = Vec::new();
     for index in 0..BAR_COUNT {
@@ -71,10 +76,15 @@ fn ranges(slot: Slot, function: &dyn PciFunction, windows: &Windows) -> Vec<(Pci
         if !decode.contains(bit) || start == 0 {
             continue;
         }
-        if windows.contains(space, start, end) {
-            found.push((PciRange { slot, space, start, end }, index, bar.segments));
+        if windows.contains(space, start, end) && functions.forwards(place, space, start, end) {
+            found.push((PciRange { place, space, start, end }, index, bar.segments));
         } else {
-            tracing::debug!(function = function.label(), bar = index, start, "BAR outside of all windows");
+            tracing::debug!(
+                function = function.label(),
+                bar = index,
+                start,
+                "BAR outside of all windows, or not forwarded"
+            );
         }
     }
     found
@@ -82,17 +92,12 @@ fn ranges(slot: Slot, function: &dyn PciFunction, windows: &Windows) -> Vec<(Pci
 
 impl Placement {
     /// Brings what is reachable in line with the registers of `functions`. Of two BARs that overlap, the one at the lower
-    /// slot and index is placed.
-    pub(super) fn update(
-        &mut self,
-        functions: &BTreeMap<Slot, Arc<dyn PciFunction>>,
-        windows: &Windows,
-        spaces: &Spaces,
-    ) {
+    /// place and index is placed.
+    pub(super) fn update(&mut self, functions: &Functions, windows: &Windows, spaces: &Spaces) {
         let mut taken: Vec<PciRange> = Vec::new();
         let mut wanted = BTreeMap::new();
-        for (slot, function) in functions {
-            for (range, bar, segments) in ranges(*slot, &**function, windows) {
+        for (place, function) in &functions.all {
+            for (range, bar, segments) in ranges(*place, &**function, functions, windows) {
                 if let Some(other) = taken.iter().find(|other| other.overlaps(&range)) {
                     tracing::debug!(function = function.label(), bar, ?other, "BAR overlaps another");
                     continue;
@@ -101,8 +106,10 @@ impl Placement {
                 taken.push(range);
                 for (index, segment) in segments.into_iter().enumerate() {
                     let Some(address) = start.checked_add(segment.offset) else { continue };
-                    wanted
-                        .insert(Key { slot: *slot, bar, segment: index, address }, Piece { space, segment });
+                    wanted.insert(
+                        Key { place: *place, bar, segment: index, address },
+                        Piece { space, segment },
+                    );
                 }
             }
         }

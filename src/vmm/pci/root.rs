@@ -1,6 +1,6 @@
-//! The PCI root: bus 0 with its functions, where their BARs begin, and what is reachable at this moment.
+//! The PCI root: bus 0, the buses behind its root ports, where BARs begin, and what is reachable at this moment.
 //!
-//! The machine inserts functions, calls [`PciRoot::place_bars`] once before the guest starts, and [`PciRoot::remap`] whenever
+//! The machine inserts functions and ports, calls [`PciRoot::place_bars`] once before the guest starts, and [`PciRoot::remap`] whenever
 //! an access returned [`Effects::REMAP_BARS`]. The guest reaches configuration space through
 //! [`ConfigPorts`](super::access::ConfigPorts) and [`Ecam`](super::access::Ecam).
 
@@ -9,18 +9,19 @@ use std::fmt;
 use std::ops::Range;
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
 
-use crate::spec::pci::{BAR_COUNT, header};
+use crate::spec::pci::header;
 use crate::vmm::Lifecycle;
 use crate::vmm::bus::{AccessSize, Bus, Effects};
 use crate::vmm::mapper::{AddressSpace, Mapper};
+use crate::vmm::pci::PciFunction;
 use crate::vmm::pci::host_bridge::HostBridge;
 use crate::vmm::pci::placement::{Placement, Spaces};
-use crate::vmm::pci::{BarKind, PciFunction};
+use crate::vmm::pci::root_port::RootPort;
 
 /// Set in the header type of function 0 where the device has more functions (PCI 3.0, 6.2.1).
 const MULTI_FUNCTION: u32 = 1 << 7;
 
-/// Device and function number on bus 0.
+/// Device and function number.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Slot(u8);
 
@@ -52,13 +53,100 @@ impl Slot {
 
 impl fmt::Display for Slot {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "00:{:02x}.{}", self.device(), self.function())
+        write!(f, "{:02x}.{}", self.device(), self.function())
     }
 }
 
 impl fmt::Debug for Slot {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         fmt::Display::fmt(self, f)
+    }
+}
+
+/// How a guest addresses a function: by the number that its bus has at the moment.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Address {
+    /// Bus number.
+    pub bus: u8,
+    /// Device and function on it.
+    pub slot: Slot,
+}
+
+/// Where a function sits, whatever number its bus has.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Place {
+    /// The root port above it; none on bus 0.
+    port: Option<Slot>,
+    slot: Slot,
+}
+
+impl Place {
+    /// On bus 0.
+    #[must_use]
+    pub const fn on_root(slot: Slot) -> Self {
+        Self { port: None, slot }
+    }
+
+    /// Behind the root port at `port`, where there is room for one device.
+    #[must_use]
+    pub const fn behind(port: Slot, function: u8) -> Option<Self> {
+        match Slot::new(0, function) {
+            Some(slot) => Some(Self { port: Some(port), slot }),
+            None => None,
+        }
+    }
+
+    /// The device number on bus 0 whose interrupt pins it raises: its own, or that of the port above it, since the pins of
+    /// device 0 behind a bridge are the bridge's (PCI-to-PCI Bridge Architecture Specification 1.2, 9.1).
+    #[must_use]
+    pub const fn wired_device(self) -> u8 {
+        match self.port {
+            Some(port) => port.device(),
+            None => self.slot.device(),
+        }
+    }
+}
+
+impl fmt::Display for Place {
+    /// As a path from bus 0: `00:02.0`, or `00:02.0/00.0` behind a port.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.port {
+            Some(port) => write!(f, "00:{port}/{}", self.slot),
+            None => write!(f, "00:{}", self.slot),
+        }
+    }
+}
+
+/// All functions.
+#[derive(Default, Clone)]
+pub(super) struct Functions {
+    pub(super) all: BTreeMap<Place, Arc<dyn PciFunction>>,
+    /// Those of them that are root ports, by their place on bus 0.
+    ports: BTreeMap<Slot, Arc<RootPort>>,
+}
+
+impl Functions {
+    /// Whether what `place` decodes at `start..end` gets there.
+    pub(super) fn forwards(&self, place: Place, space: AddressSpace, start: u64, end: u64) -> bool {
+        match place.port {
+            Some(port) => self.ports.get(&port).is_some_and(|port| port.forwards(space, start, end)),
+            None => true,
+        }
+    }
+
+    /// The place that has this address at the moment. Behind a port, only device 0 answers.
+    fn place(&self, address: Address) -> Option<Place> {
+        let Address { bus, slot } = address;
+        if bus == 0 {
+            return Some(Place::on_root(slot));
+        }
+        let port = self.ports.iter().find(|(_, port)| port.secondary_bus() == bus)?.0;
+        (slot.device() == 0).then_some(Place { port: Some(*port), slot })
+    }
+
+    /// The functions behind a port.
+    fn behind(&self, port: Slot) -> impl Iterator<Item = &Arc<dyn PciFunction>> {
+        self.all.iter().filter(move |(place, _)| place.port == Some(port)).map(|(_, function)| function)
     }
 }
 
@@ -88,7 +176,7 @@ impl Windows {
 /// Addresses that a BAR asks for.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct PciRange {
-    pub(super) slot: Slot,
+    pub(super) place: Place,
     pub(super) space: AddressSpace,
     pub(super) start: u64,
     pub(super) end: u64,
@@ -104,14 +192,22 @@ impl PciRange {
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum PciRootError {
     /// Two functions at one place.
-    #[error("{label} cannot be at {slot}: {other} is there")]
-    SlotTaken {
+    #[error("{label} cannot be at {place}: {other} is there")]
+    PlaceTaken {
         /// The place.
-        slot: Slot,
+        place: Place,
         /// The function that was refused.
         label: String,
         /// The function that is there.
         other: String,
+    },
+    /// A function behind something that is no root port.
+    #[error("{label} cannot be at {place}: there is no root port above it")]
+    NoPort {
+        /// The place.
+        place: Place,
+        /// The function that was refused.
+        label: String,
     },
     /// The windows are too small for all BARs.
     #[error("no room for BAR {bar} of {label}: {size:#x} bytes do not fit into {window:#x?}")]
@@ -127,7 +223,7 @@ pub enum PciRootError {
     },
 }
 
-/// Bus 0.
+/// Bus 0, and what is behind it.
 pub struct PciRoot {
     /// Outermost lock of the room: functions, buses and the mapper are called under it, so that two vCPUs' changes of BARs
     /// are applied one after the other and the last one sees the registers of both. Dropped first: a host device can be
@@ -135,13 +231,15 @@ pub struct PciRoot {
     placement: Mutex<Placement>,
     windows: Windows,
     spaces: Spaces,
-    functions: RwLock<BTreeMap<Slot, Arc<dyn PciFunction>>>,
+    functions: RwLock<Functions>,
 }
 
 impl fmt::Debug for PciRoot {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let functions = self.functions.read().unwrap_or_else(PoisonError::into_inner);
-        f.debug_map().entries(functions.iter().map(|(slot, function)| (slot, function.label()))).finish()
+        f.debug_map()
+            .entries(functions.all.iter().map(|(place, function)| (place, function.label())))
+            .finish()
     }
 }
 
@@ -150,10 +248,11 @@ impl PciRoot {
     #[must_use]
     pub fn new(windows: Windows, mmio: Arc<Bus>, pio: Arc<Bus>, mapper: Arc<dyn Mapper>) -> Arc<Self> {
         let bridge: Arc<dyn PciFunction> = Arc::new(HostBridge::new());
+        let all = BTreeMap::from([(Place::on_root(Slot::from_bits(0)), bridge)]);
         Arc::new(Self {
             windows,
             spaces: Spaces { mmio, pio, mapper },
-            functions: RwLock::new(BTreeMap::from([(Slot::from_bits(0), bridge)])),
+            functions: RwLock::new(Functions { all, ports: BTreeMap::new() }),
             placement: Mutex::default(),
         })
     }
@@ -167,37 +266,60 @@ impl PciRoot {
     /// Adds a function. Call [`Self::place_bars`] when all are there.
     ///
     /// # Errors
-    /// [`PciRootError::SlotTaken`].
-    pub fn insert(&self, slot: Slot, function: Arc<dyn PciFunction>) -> Result<(), PciRootError> {
+    /// [`PciRootError::PlaceTaken`], [`PciRootError::NoPort`].
+    pub fn insert(&self, place: Place, function: Arc<dyn PciFunction>) -> Result<(), PciRootError> {
         let mut functions = self.functions.write().unwrap_or_else(PoisonError::into_inner);
-        if let Some(other) = functions.get(&slot) {
-            let (label, other) = (function.label().to_owned(), other.label().to_owned());
-            return Err(PciRootError::SlotTaken { slot, label, other });
+        let label = function.label().to_owned();
+        if let Some(other) = functions.all.get(&place) {
+            return Err(PciRootError::PlaceTaken { place, label, other: other.label().to_owned() });
         }
-        functions.insert(slot, function);
+        if place.port.is_some_and(|port| !functions.ports.contains_key(&port)) {
+            return Err(PciRootError::NoPort { place, label });
+        }
+        functions.all.insert(place, function);
         Ok(())
+    }
+
+    /// Adds a root port on bus 0.
+    ///
+    /// # Errors
+    /// [`PciRootError::PlaceTaken`].
+    pub fn insert_port(&self, slot: Slot, port: &Arc<RootPort>) -> Result<(), PciRootError> {
+        self.insert(Place::on_root(slot), Arc::clone(port) as _)?;
+        let mut functions = self.functions.write().unwrap_or_else(PoisonError::into_inner);
+        functions.ports.insert(slot, Arc::clone(port));
+        Ok(())
+    }
+
+    /// The highest number of a bus, as [`Self::place_bars`] numbers them.
+    #[must_use]
+    pub fn last_bus(&self) -> u8 {
+        let functions = self.functions.read().unwrap_or_else(PoisonError::into_inner);
+        u8::try_from(functions.ports.len()).unwrap_or(u8::MAX)
     }
 
     /// All functions with their places, in ascending order.
     #[must_use]
-    pub fn functions(&self) -> Vec<(Slot, Arc<dyn PciFunction>)> {
+    pub fn functions(&self) -> Vec<(Place, Arc<dyn PciFunction>)> {
         let functions = self.functions.read().unwrap_or_else(PoisonError::into_inner);
-        functions.iter().map(|(slot, function)| (*slot, Arc::clone(function))).collect()
+        functions.all.iter().map(|(place, function)| (*place, Arc::clone(function))).collect()
     }
 
-    fn function(&self, slot: Slot) -> Option<(Arc<dyn PciFunction>, bool)> {
+    /// The function at an address, its place, and whether its device has more.
+    fn function(&self, address: Address) -> Option<(Place, Arc<dyn PciFunction>, bool)> {
         let functions = self.functions.read().unwrap_or_else(PoisonError::into_inner);
-        let function = Arc::clone(functions.get(&slot)?);
-        let last = Slot(slot.0 | 7);
-        let more = slot.function() == 0 && functions.range(slot..=last).nth(1).is_some();
-        Some((function, more))
+        let place = functions.place(address)?;
+        let function = Arc::clone(functions.all.get(&place)?);
+        let last = Place { slot: Slot(place.slot.0 | 7), ..place };
+        let more = place.slot.function() == 0 && functions.all.range(place..=last).nth(1).is_some();
+        Some((place, function, more))
     }
 
-    /// The register at byte `offset` of the function at `slot`; all ones if there is none. The access must not leave its
+    /// The register at byte `offset` of the function at `address`; all ones if there is none. The access must not leave its
     /// doubleword.
     #[must_use]
-    pub fn config_read(&self, slot: Slot, offset: u16, size: AccessSize) -> u32 {
-        let Some((function, more)) = self.function(slot) else { return u32::MAX };
+    pub fn config_read(&self, address: Address, offset: u16, size: AccessSize) -> u32 {
+        let Some((_, function, more)) = self.function(address) else { return u32::MAX };
         let mut value = function.config_read(offset, size);
         let start = header::HEADER_TYPE;
         if more && offset <= start && usize::from(start - offset) < size.bytes() {
@@ -206,51 +328,40 @@ impl PciRoot {
         value
     }
 
-    /// Writes a register of the function at `slot`, if there is one. The access must not leave its doubleword.
-    pub fn config_write(&self, slot: Slot, offset: u16, size: AccessSize, value: u32) -> Effects {
-        self.function(slot)
-            .map_or_else(Effects::empty, |(function, _)| function.config_write(offset, size, value))
+    /// Writes a register of the function at `address`, if there is one. The access must not leave its doubleword.
+    pub fn config_write(&self, address: Address, offset: u16, size: AccessSize, value: u32) -> Effects {
+        let Some((place, function, _)) = self.function(address) else { return Effects::empty() };
+        let port = || {
+            let functions = self.functions.read().unwrap_or_else(PoisonError::into_inner);
+            functions.ports.get(&place.slot).filter(|_| place.port.is_none()).cloned()
+        };
+        let Some(port) = port() else { return function.config_write(offset, size, value) };
+        let before = port.holds_in_reset();
+        let effects = port.config_write(offset, size, value);
+        if !before && port.holds_in_reset() {
+            self.reset_behind(place.slot);
+        }
+        effects
     }
 
-    /// Writes an address into every BAR register, as firmware would: 64-bit BARs above 4 GiB where that window has room,
-    /// the largest first. Decoding stays as it is (off after reset).
+    /// A reset of the bus behind a port.
+    fn reset_behind(&self, port: Slot) {
+        let functions = self.functions.read().unwrap_or_else(PoisonError::into_inner);
+        let behind: Vec<_> = functions.behind(port).cloned().collect();
+        drop(functions);
+        for function in behind {
+            function.reset();
+        }
+    }
+
+    /// Numbers the buses, sets what each port forwards, and writes an address into every BAR register, as firmware would:
+    /// 64-bit BARs above 4 GiB where that window has room, the largest first. Decoding stays as it is (off after reset).
     ///
     /// # Errors
     /// [`PciRootError::NoRoom`].
     pub fn place_bars(&self) -> Result<(), PciRootError> {
-        let mut bars = Vec::new();
-        for (_, function) in self.functions() {
-            for index in 0..BAR_COUNT {
-                if let Some(bar) = function.bar(index) {
-                    bars.push((bar.kind, bar.size, index, Arc::clone(&function)));
-                }
-            }
-        }
-        bars.sort_by_key(|(_, size, ..)| std::cmp::Reverse(*size));
-        let mut next = [&self.windows.pio, &self.windows.mmio32, &self.windows.mmio64].map(Range::clone);
-        let [pio, mmio32, mmio64] = &mut next;
-        for (kind, size, index, function) in bars {
-            let address = match kind {
-                BarKind::Io => take(pio, size),
-                BarKind::Memory32 { .. } => take(mmio32, size),
-                BarKind::Memory64 { .. } => take(mmio64, size).or_else(|| take(mmio32, size)),
-            };
-            let address = address.ok_or_else(|| PciRootError::NoRoom {
-                label: function.label().to_owned(),
-                bar: index,
-                size,
-                window: match kind {
-                    BarKind::Io => self.windows.pio.clone(),
-                    _ => self.windows.mmio32.clone(),
-                },
-            })?;
-            let register = header::BAR0 + 4 * u16::try_from(index).unwrap_or(0);
-            let [a, b, c, d, high @ ..] = address.to_le_bytes();
-            let _ = function.config_write(register, AccessSize::Dword, u32::from_le_bytes([a, b, c, d]));
-            if matches!(kind, BarKind::Memory64 { .. }) {
-                let _ = function.config_write(register + 4, AccessSize::Dword, u32::from_le_bytes(high));
-            }
-        }
+        let functions = self.functions.read().unwrap_or_else(PoisonError::into_inner).clone();
+        assignment::assign(&functions, &self.windows)?;
         self.remap();
         Ok(())
     }
@@ -261,14 +372,6 @@ impl PciRoot {
         let functions = self.functions.read().unwrap_or_else(PoisonError::into_inner).clone();
         placement.update(&functions, &self.windows, &self.spaces);
     }
-}
-
-/// Cuts a naturally aligned piece of `size` bytes (a power of two) off the front of `window`.
-fn take(window: &mut Range<u64>, size: u64) -> Option<u64> {
-    let start = window.start.checked_next_multiple_of(size)?;
-    let end = start.checked_add(size).filter(|end| *end <= window.end)?;
-    window.start = end;
-    Some(start)
 }
 
 impl Lifecycle for PciRoot {
@@ -295,6 +398,7 @@ impl Lifecycle for PciRoot {
     }
 }
 
+mod assignment;
 #[cfg(test)]
 pub(crate) mod testing;
 #[cfg(test)]

@@ -28,7 +28,7 @@ pub struct Told<'a> {
     pub smbios: &'a smbios::Tables,
     /// Who the machine says it is.
     pub identity: &'a SmbiosConfig,
-    /// Devices with their numbers on bus 0, in the order of the configuration.
+    /// Devices with the numbers of their root ports on bus 0, in the order of the configuration.
     pub devices: &'a [(u8, &'a DeviceConfig)],
 }
 
@@ -82,13 +82,15 @@ impl Told<'_> {
 /// that finds such a list boots from nothing else.
 fn boot_order(devices: &[(u8, &DeviceConfig)]) -> String {
     let disks = devices.iter().filter_map(|(number, device)| match device {
-        DeviceConfig::VirtioBlock(_) => Some(format!("/pci@i0cf8/scsi@{number:x}/disk@0,0")),
+        DeviceConfig::VirtioBlock(_) => Some(format!("/pci@i0cf8/pci-bridge@{number:x}/scsi@0/disk@0,0")),
         // Of which kind it is, only its driver knows: whatever lies behind the function.
-        DeviceConfig::VfioPci(_) => Some(format!("/pci@i0cf8/pci@{number:x}")),
+        DeviceConfig::VfioPci(_) => Some(format!("/pci@i0cf8/pci-bridge@{number:x}/pci@0")),
         _ => None,
     });
     let cards = devices.iter().filter_map(|(number, device)| match device {
-        DeviceConfig::VirtioNet(_) => Some(format!("/pci@i0cf8/ethernet@{number:x}/ethernet-phy@0")),
+        DeviceConfig::VirtioNet(_) => {
+            Some(format!("/pci@i0cf8/pci-bridge@{number:x}/ethernet@0/ethernet-phy@0"))
+        }
         _ => None,
     });
     let mut order = disks.chain(cards).collect::<Vec<_>>().join("\n");
@@ -116,7 +118,7 @@ mod tests {
         let numbered: Vec<_> = (0x0A..).zip(&devices).collect();
         assert_eq!(
             boot_order(&numbered),
-            "/pci@i0cf8/scsi@c/disk@0,0\n/pci@i0cf8/ethernet@a/ethernet-phy@0\0"
+            "/pci@i0cf8/pci-bridge@c/scsi@0/disk@0,0\n/pci@i0cf8/pci-bridge@a/ethernet@0/ethernet-phy@0\0"
         );
         assert_eq!(boot_order(&[]), "");
     }

@@ -9,7 +9,7 @@ use super::*;
 use crate::spec::pci::ClassCode;
 use crate::vmm::bus::{BusDevice, IoError};
 use crate::vmm::pci::config_space::{ConfigSpace, Identity};
-use crate::vmm::pci::{Backing, Bar, Segment};
+use crate::vmm::pci::{Backing, Bar, BarKind, Segment};
 
 struct Constant(u64);
 
@@ -82,6 +82,11 @@ struct Bench {
 
 const FIRST: Slot = Slot(1 << 3);
 const SECOND: Slot = Slot(2 << 3);
+
+fn on_root(slot: Slot) -> Address {
+    Address { bus: 0, slot }
+}
+
 const HIGH: u64 = 0x1_0000_0000;
 
 impl Bench {
@@ -89,14 +94,18 @@ impl Bench {
         let mmio = Arc::default();
         let mapper = FakeMapper::default();
         let root = root_on(&mmio, &mapper);
-        root.insert(FIRST, Function::new(1)).unwrap();
-        root.insert(SECOND, Function::new(2)).unwrap();
+        root.insert(Place::on_root(FIRST), Function::new(1)).unwrap();
+        root.insert(Place::on_root(SECOND), Function::new(2)).unwrap();
         root.place_bars().unwrap();
         Self { root, mmio, mapper }
     }
 
     fn write(&self, slot: Slot, offset: u16, value: u32) {
-        if self.root.config_write(slot, offset, AccessSize::Dword, value).contains(Effects::REMAP_BARS) {
+        if self
+            .root
+            .config_write(on_root(slot), offset, AccessSize::Dword, value)
+            .contains(Effects::REMAP_BARS)
+        {
             self.root.remap();
         }
     }
@@ -179,17 +188,17 @@ fn reset_brings_the_first_placement_back() {
 #[test]
 fn a_second_function_sets_the_multi_function_bit() {
     let root = root();
-    root.insert(Slot::new(3, 0).unwrap(), Function::new(1)).unwrap();
+    root.insert(Place::on_root(Slot::new(3, 0).unwrap()), Function::new(1)).unwrap();
     let header_type = |root: &PciRoot| {
         [
-            root.config_read(Slot(3 << 3), 0x0E, AccessSize::Byte) & 0xFF,
-            root.config_read(Slot(3 << 3), 0x0C, AccessSize::Dword) >> 16,
+            root.config_read(on_root(Slot(3 << 3)), 0x0E, AccessSize::Byte) & 0xFF,
+            root.config_read(on_root(Slot(3 << 3)), 0x0C, AccessSize::Dword) >> 16,
         ]
     };
     assert_eq!(header_type(&root), [0, 0]);
-    root.insert(Slot::new(3, 5).unwrap(), Function::new(2)).unwrap();
+    root.insert(Place::on_root(Slot::new(3, 5).unwrap()), Function::new(2)).unwrap();
     assert_eq!(header_type(&root), [0x80, 0x80]);
-    assert!(root.insert(Slot::new(3, 5).unwrap(), Function::new(2)).is_err());
+    assert!(root.insert(Place::on_root(Slot::new(3, 5).unwrap()), Function::new(2)).is_err());
 }
 
 #[test]
@@ -197,10 +206,78 @@ fn too_large_bars_are_named() {
     let mmio = Arc::default();
     let windows = Windows { pio: 0..0, mmio32: 0xC000_0000..0xC000_1000, mmio64: 0..0 };
     let root = PciRoot::new(windows, mmio, Arc::default(), Arc::new(FakeMapper::default()));
-    root.insert(FIRST, Function::new(1)).unwrap();
+    root.insert(Place::on_root(FIRST), Function::new(1)).unwrap();
     let error = root.place_bars().unwrap_err();
     assert_eq!(
         error.to_string(),
         "no room for BAR 0 of test function: 0x4000 bytes do not fit into 0xc0000000..0xc0001000"
     );
+}
+
+/// A root whose two ports have a function each behind them.
+fn behind_ports() -> Bench {
+    let mmio = Arc::default();
+    let mapper = FakeMapper::default();
+    let root = root_on(&mmio, &mapper);
+    for (slot, number) in [(FIRST, 1), (SECOND, 2)] {
+        root.insert_port(slot, &Arc::new(RootPort::new(slot.device()).unwrap())).unwrap();
+        root.insert(Place::behind(slot, 0).unwrap(), Function::new(number)).unwrap();
+    }
+    root.place_bars().unwrap();
+    Bench { root, mmio, mapper }
+}
+
+#[test]
+fn functions_behind_ports_are_found_by_the_numbers_of_their_buses() {
+    let bench = behind_ports();
+    let id = |bus, slot| bench.root.config_read(Address { bus, slot: Slot(slot) }, 0, AccessSize::Dword);
+    assert_eq!([id(1, 0), id(2, 0)], [0x0001_1234; 2]);
+    // Another device, another bus.
+    assert_eq!([id(1, 1 << 3), id(3, 0)], [u32::MAX; 2]);
+    assert_eq!(bench.root.last_bus(), 2);
+    bench.write(SECOND, 0x18, 0x0007_0700);
+    assert_eq!([id(2, 0), id(7, 0)], [u32::MAX, 0x0001_1234]);
+    let error = bench.root.insert(Place::behind(Slot(3 << 3), 0).unwrap(), Function::new(3)).unwrap_err();
+    assert_eq!(error.to_string(), "test function cannot be at 00:03.0/00.0: there is no root port above it");
+}
+
+#[test]
+fn bars_behind_a_port_are_reachable_as_far_as_it_forwards_them() {
+    let bench = behind_ports();
+    let behind = |bus| Address { bus, slot: Slot(0) };
+    let command = |bus, value| {
+        let effects = bench.root.config_write(behind(bus), header::COMMAND, AccessSize::Word, value);
+        assert!(effects.contains(Effects::REMAP_BARS));
+        bench.root.remap();
+    };
+    command(1, 2);
+    command(2, 2);
+    let register = |bus, bar: u16| {
+        bench.root.config_read(behind(bus), header::BAR0 + 4 * bar, AccessSize::Dword) & 0xFFFF_FFF0
+    };
+    let at = |bus, bar| u64::from(register(bus, bar));
+    // The 64-bit BAR is not prefetchable, so that it lies below 4 GiB, each in a megabyte of its port's.
+    let places = [at(1, 0), at(1, 2), at(2, 0), at(2, 2)];
+    assert_eq!(places, [0xC000_0000, 0xC000_4000, 0xC010_0000, 0xC010_4000]);
+    assert_eq!(places.map(|address| bench.at(address)), [1, 1, 2, 2]);
+    // The port stops forwarding, then forwards again, then elsewhere.
+    bench.write(FIRST, header::COMMAND, 0);
+    assert_eq!(places.map(|address| bench.at(address)), [0xFF, 0xFF, 2, 2]);
+    bench.write(FIRST, header::COMMAND, 7);
+    assert_eq!(bench.at(places[0]), 1);
+    bench.write(FIRST, 0x20, 0xC020_C020);
+    assert_eq!(places.map(|address| bench.at(address)), [0xFF, 0xFF, 2, 2]);
+    bench.root.reset();
+    command(1, 2);
+    assert_eq!(bench.at(places[0]), 1, "as after power-on");
+}
+
+#[test]
+fn a_reset_of_the_bus_behind_a_port_resets_what_is_there() {
+    let bench = behind_ports();
+    let behind = Address { bus: 2, slot: Slot(0) };
+    let _ = bench.root.config_write(behind, header::COMMAND, AccessSize::Word, 2);
+    bench.write(SECOND, 0x3C, 0x0040_0000);
+    assert_eq!(bench.root.config_read(behind, header::COMMAND, AccessSize::Word), 0);
+    assert_eq!(bench.root.config_read(behind, header::BAR0, AccessSize::Dword), 4);
 }

@@ -13,7 +13,7 @@ use crate::spec::pci::{
 };
 use crate::spec::pcie::{
     EXTENDED_START, ExtendedCapabilityId, ExtendedHeader, SERIAL_NUMBER_SIZE, advanced_features, express,
-    power, vpd,
+    link, power, vpd,
 };
 use crate::vmm::pci::BarKind;
 use crate::vmm::pci::capability::{capabilities, extended_capabilities};
@@ -257,8 +257,8 @@ impl Layout<'_> {
         true
     }
 
-    /// The function sits on the root bus, without a port above it, so it says that it is integrated there; link, slot and
-    /// root registers do not exist for such a function (PCIe 6.0, 7.5.3).
+    /// The function sits behind a root port of the machine, whatever it sits behind on the host: an endpoint with a link. The
+    /// link is the host's to train; slot and root registers do not exist for an endpoint (PCIe 6.0, 7.5.3).
     fn express(&mut self, start: u16, room: u16) -> bool {
         let capabilities = self.word(start + express::CAPABILITIES);
         let version = capabilities & express::VERSION_MASK;
@@ -266,7 +266,11 @@ impl Layout<'_> {
         if room < length {
             return false;
         }
-        let own = version | express::TYPE_ROOT_COMPLEX_ENDPOINT;
+        let kind = match capabilities & express::TYPE_MASK {
+            express::TYPE_LEGACY_ENDPOINT => express::TYPE_LEGACY_ENDPOINT,
+            _ => express::TYPE_ENDPOINT,
+        };
+        let own = version | kind;
         self.emulate(start + express::CAPABILITIES, &own.to_le_bytes(), &[]);
         let mut device = self.dword(start + express::DEVICE_CAPABILITIES);
         if device & express::FLR_CAPABLE != 0 && self.limits.reset {
@@ -281,6 +285,7 @@ impl Layout<'_> {
         self.assign(control + 1..control + 2, Byte::Masked(!reset_bit));
         self.assign(start + express::DEVICE_STATUS..start + express::LINK, Byte::Passthrough);
         self.assign(start + express::LINK..start + length, Byte::Hidden);
+        self.link(start);
         if version >= 2 {
             let device = self.dword(start + express::DEVICE_CAPABILITIES_2) & !express::LTR_AND_OBFF;
             self.emulate(start + express::DEVICE_CAPABILITIES_2, &device.to_le_bytes(), &[]);
@@ -290,6 +295,21 @@ impl Layout<'_> {
             self.assign(control + 1..control + 2, Byte::Masked(high));
         }
         true
+    }
+
+    /// Speed and width as on the host, and a control register that keeps what is written. What is integrated into the host's
+    /// root complex, and virtual functions, have no link of their own: the least there is.
+    fn link(&mut self, start: u16) {
+        const LEAST: u32 = 1 | 1 << link::WIDTH_SHIFT;
+        const CONTROL_KEPT: u16 = 0x01CB;
+        let capabilities = Some(self.dword(start + express::LINK)).filter(|value| value & 0x3FF != 0);
+        let status = Some(self.word(start + link::STATUS)).filter(|value| value & 0x3FF != 0);
+        // Bits of ports and of power states that the port above does not have.
+        let capabilities = capabilities.map_or(LEAST, |value| value & 0xFF00_03FF);
+        let status = status.unwrap_or(u16::try_from(LEAST).unwrap_or(0)) & 0x13FF;
+        self.emulate(start + express::LINK, &capabilities.to_le_bytes(), &[]);
+        self.emulate(start + express::LINK_CONTROL, &[0, 0], &CONTROL_KEPT.to_le_bytes());
+        self.emulate(start + link::STATUS, &status.to_le_bytes(), &[]);
     }
 
     fn advanced_features(&mut self, start: u16) {

@@ -78,8 +78,12 @@ fn an_nvme_controller_keeps_its_identity_and_its_own_capabilities() {
     assert_eq!(extended_ids(&view), [], "AER and SR-IOV are hidden");
     assert_eq!(view[0x3D], 1);
     assert_eq!(word(&view, 0x42), 64, "65 vectors, disabled");
-    assert_eq!(word(&view, 0x82), 0x0092, "a root complex integrated endpoint, version 2");
-    assert_eq!(view[0x8C..0x94], [0; 8], "no link");
+    assert_eq!(word(&view, 0x82), 0x0002, "an endpoint, version 2");
+    assert_eq!(
+        view[0x8C..0x94],
+        [0x11, 0, 0, 0, 0, 0, 0x11, 0x10],
+        "the link that the host says, without its control"
+    );
     assert_eq!(word(&view, 0x62) & 0xFE00, 0, "no PME, no D1, no D2");
     assert_eq!(word(&view, 0x64), 0x0008, "keeps its state in D3hot");
     let facts = config.places().msix.unwrap();

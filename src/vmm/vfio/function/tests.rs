@@ -7,8 +7,8 @@ use crate::vmm::Unsupported;
 use crate::vmm::bus::Bus;
 use crate::vmm::interrupt::{InterruptLine, MsiMessage, MsiRoute, MsiSink};
 use crate::vmm::pci::Backing;
-use crate::vmm::pci::root::Slot;
 use crate::vmm::pci::root::testing::{FakeMapper, root_on};
+use crate::vmm::pci::root::{Address, Place, Slot};
 use crate::vmm::pci::vector::testing::{Call, RecordingSink};
 use crate::vmm::vfio::testing::{
     E1000E_BARS, FakeHost, FakeLines, IGB_VF_BARS, Image, NVME_BARS, context, e1000e, igb_vf, nvme,
@@ -381,10 +381,10 @@ fn unmapped_with_the_decode_bit_and_in_d3() {
     let (mmio, mapper) = (Arc::<Bus>::default(), FakeMapper::default());
     let root = root_on(&mmio, &mapper);
     let slot = Slot::new(1, 0).unwrap();
-    root.insert(slot, Arc::clone(&guest.function) as _).unwrap();
+    root.insert(Place::on_root(slot), Arc::clone(&guest.function) as _).unwrap();
     root.place_bars().unwrap();
     let write = |offset, value| {
-        if root.config_write(slot, offset, WORD, value).contains(Effects::REMAP_BARS) {
+        if root.config_write(Address { bus: 0, slot }, offset, WORD, value).contains(Effects::REMAP_BARS) {
             root.remap();
         }
         mapper.0.lock().unwrap().len()

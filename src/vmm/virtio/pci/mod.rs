@@ -16,7 +16,7 @@ use crate::vmm::bus::{AccessSize, BusDevice, Effects};
 use crate::vmm::pci::capability::Capability;
 use crate::vmm::pci::config_space::{ConfigSpace, ConfigSpaceError, Identity, touches};
 use crate::vmm::pci::msix::{MsixPlace, MsixTable};
-use crate::vmm::pci::{Backing, Bar, BarKind, FunctionContext, PciFunction, Segment};
+use crate::vmm::pci::{Backing, Bar, BarKind, FunctionContext, PciFunction, Segment, express};
 use crate::vmm::virtio::VirtioDevice;
 use crate::vmm::virtio::interrupt::VirtioInterrupt;
 use crate::vmm::virtio::pci::regions::{CommonConfig, DeviceConfig, Doorbells, IsrStatus};
@@ -91,6 +91,7 @@ impl VirtioPci {
                 pba_offset: layout::MSIX_PBA,
             }))?;
         }
+        config.add_capability(&express::endpoint())?;
         let doorbells = u32::from(queues) * layout::NOTIFY_MULTIPLIER;
         let common = u32::try_from(spec::common::LENGTH).unwrap_or(layout::PAGE);
         for (kind, offset, length) in [

@@ -1,0 +1,267 @@
+//! A PCI Express root port: one bus with one device behind it, numbered and given windows by whoever enumerates the machine.
+//!
+//! PCIe 6.0, 7.5.1.3 (type 1 header), 7.5.3 (Express capability), 7.7.11 (ACS); PCI-to-PCI Bridge Architecture Specification
+//! 1.2, 3.2.5. What lies behind a port is reachable as far as the port forwards it: the [`root`](super::root) asks it.
+
+use std::ops::Range;
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
+use crate::spec::pci::{CapabilityId, ClassCode, Command, bridge};
+use crate::spec::pcie::{EXTENDED_START, ExtendedCapabilityId, ExtendedHeader, acs};
+use crate::vmm::Lifecycle;
+use crate::vmm::bus::{AccessSize, Effects};
+use crate::vmm::mapper::AddressSpace;
+use crate::vmm::pci::capability::Capability;
+use crate::vmm::pci::config_space::{ConfigSpace, ConfigSpaceError, Identity, touches};
+use crate::vmm::pci::{Bar, PciFunction, express};
+
+/// Granularity of memory windows in bytes.
+pub const MEMORY_STEP: u64 = 1 << 20;
+/// Granularity of the window of ports.
+pub const IO_STEP: u64 = 1 << 12;
+
+/// Where its ACS structure lies.
+const ACS: u16 = EXTENDED_START;
+
+/// What a port forwards to the bus behind it; an empty range forwards nothing.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Forwarded {
+    /// Port I/O, in multiples of [`IO_STEP`].
+    pub io: Range<u64>,
+    /// Memory below 4 GiB, in multiples of [`MEMORY_STEP`].
+    pub memory: Range<u64>,
+    /// Prefetchable memory anywhere, in multiples of [`MEMORY_STEP`].
+    pub prefetchable: Range<u64>,
+}
+
+/// A root port on bus 0.
+#[derive(Debug)]
+pub struct RootPort {
+    label: String,
+    config: Mutex<ConfigSpace>,
+}
+
+impl RootPort {
+    /// Port `number` (1 to 31, which is the number of its slot, too) after power-on, with a device in its slot.
+    ///
+    /// # Errors
+    /// Never with the capabilities of this file; they fit.
+    pub fn new(number: u8) -> Result<Self, ConfigSpaceError> {
+        let mut config = ConfigSpace::bridge(Identity {
+            vendor_id: 0x1B36,
+            device_id: 0x000C,
+            revision: 0,
+            class: ClassCode { base: 0x06, sub: 0x04, prog_if: 0x00 },
+            subsystem_vendor_id: 0x1AF4,
+            subsystem_id: 0x1100,
+        });
+        let _ = config.add_capability(&power())?;
+        let _ = config.add_capability(&express::port(number))?;
+        let _ = config.add_capability(&Capability {
+            id: CapabilityId::BRIDGE_SUBSYSTEM,
+            body: [0u16, 0x1AF4, 0x1100].into_iter().flat_map(u16::to_le_bytes).collect(),
+            writable: Vec::new(),
+        })?;
+        let header = ExtendedHeader { id: ExtendedCapabilityId::ACS, version: 1, next: 0 };
+        config.define(ACS, &header.to_u32().to_le_bytes());
+        config.define(ACS + acs::CAPABILITIES, &acs::OF_ROOT_PORT.to_le_bytes());
+        config.set_writable(ACS + acs::CONTROL, &acs::OF_ROOT_PORT.to_le_bytes());
+        Ok(Self { label: format!("root port {number}"), config: Mutex::new(config) })
+    }
+
+    fn lock(&self) -> MutexGuard<'_, ConfigSpace> {
+        self.config.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The bus behind the port; 0 until one is given.
+    #[must_use]
+    pub fn secondary_bus(&self) -> u8 {
+        let [bus, ..] = self.lock().read(bridge::SECONDARY_BUS, AccessSize::Byte).to_le_bytes();
+        bus
+    }
+
+    /// Numbers the bus behind the port and sets what it forwards, as firmware would.
+    pub fn program(&self, bus: u8, forwarded: &Forwarded) {
+        let Forwarded { io, memory, prefetchable } = forwarded;
+        let low = |address: u64| u16::try_from(address >> 16 & 0xFFF0).unwrap_or(0);
+        let upper = |address: u64| u32::try_from(address >> 32).unwrap_or(0);
+        let port = |address: u64| u8::try_from(address >> 8 & 0xF0).unwrap_or(0);
+        // A base above its limit forwards nothing.
+        let bounds = |range: &Range<u64>, nothing: u64| {
+            if range.is_empty() { (nothing, 0) } else { (range.start, range.end - 1) }
+        };
+        let ((io_base, io_limit), (base, limit)) = (bounds(io, 0xF000), bounds(memory, 0xFFF0_0000));
+        let (fast_base, fast_limit) = bounds(prefetchable, 0xFFF0_0000);
+        let mut config = self.lock();
+        let mut write = |offset, data: &[u8]| config.set(offset, data);
+        write(bridge::SECONDARY_BUS, &[bus, bus]);
+        write(bridge::IO_BASE, &[port(io_base), port(io_limit)]);
+        write(bridge::MEMORY_BASE, &low(base).to_le_bytes());
+        write(bridge::MEMORY_LIMIT, &low(limit).to_le_bytes());
+        write(bridge::PREFETCHABLE_BASE, &(low(fast_base) | bridge::PREFETCHABLE_64).to_le_bytes());
+        write(bridge::PREFETCHABLE_LIMIT, &(low(fast_limit) | bridge::PREFETCHABLE_64).to_le_bytes());
+        write(bridge::PREFETCHABLE_BASE_UPPER, &upper(fast_base).to_le_bytes());
+        write(bridge::PREFETCHABLE_LIMIT_UPPER, &upper(fast_limit).to_le_bytes());
+    }
+
+    /// What the registers say that the port forwards, whether or not the command register lets it.
+    fn windows(config: &ConfigSpace) -> Forwarded {
+        let word = |offset| u64::from(config.read(offset, AccessSize::Word));
+        let dword = |offset| u64::from(config.read(offset, AccessSize::Dword));
+        let byte = |offset| u64::from(config.read(offset, AccessSize::Byte));
+        let range = |base: u64, limit: u64, step: u64| {
+            if base <= limit { base..(limit | (step - 1)).saturating_add(1) } else { 0..0 }
+        };
+        let memory = |offset| (word(offset) & 0xFFF0) << 16;
+        let fast = |offset, upper| memory(offset) | dword(upper) << 32;
+        Forwarded {
+            io: range((byte(bridge::IO_BASE) & 0xF0) << 8, (byte(bridge::IO_LIMIT) & 0xF0) << 8, IO_STEP),
+            memory: range(memory(bridge::MEMORY_BASE), memory(bridge::MEMORY_LIMIT), MEMORY_STEP),
+            prefetchable: range(
+                fast(bridge::PREFETCHABLE_BASE, bridge::PREFETCHABLE_BASE_UPPER),
+                fast(bridge::PREFETCHABLE_LIMIT, bridge::PREFETCHABLE_LIMIT_UPPER),
+                MEMORY_STEP,
+            ),
+        }
+    }
+
+    /// Whether accesses to all of `start..end` reach the bus behind the port.
+    #[must_use]
+    pub fn forwards(&self, space: AddressSpace, start: u64, end: u64) -> bool {
+        let config = self.lock();
+        let windows = Self::windows(&config);
+        let inside = |window: &Range<u64>| window.start <= start && end <= window.end;
+        match space {
+            AddressSpace::Port => config.command().contains(Command::IO) && inside(&windows.io),
+            AddressSpace::Memory => {
+                config.command().contains(Command::MEMORY)
+                    && (inside(&windows.memory) || inside(&windows.prefetchable))
+            }
+        }
+    }
+
+    /// Whether the bus behind the port is held in reset.
+    #[must_use]
+    pub fn holds_in_reset(&self) -> bool {
+        let control = self.lock().read(bridge::CONTROL, AccessSize::Byte);
+        control & u32::from(bridge::SECONDARY_BUS_RESET) != 0
+    }
+}
+
+/// Power management (PCI-PM 1.2, 3.2): states D0 and D3hot, which change nothing here.
+fn power() -> Capability {
+    Capability {
+        id: CapabilityId::POWER_MANAGEMENT,
+        // Version 3; no soft reset.
+        body: vec![0x03, 0, 0x08, 0, 0, 0],
+        writable: vec![0, 0, 0x03, 0, 0, 0],
+    }
+}
+
+impl Lifecycle for RootPort {
+    fn reset(&self) {
+        self.lock().reset();
+    }
+}
+
+impl PciFunction for RootPort {
+    fn label(&self) -> &str {
+        &self.label
+    }
+
+    fn config_read(&self, offset: u16, size: AccessSize) -> u32 {
+        self.lock().read(offset, size)
+    }
+
+    fn config_write(&self, offset: u16, size: AccessSize, value: u32) -> Effects {
+        let mut config = self.lock();
+        let mut effects = config.write(offset, size, value);
+        let routing = bridge::END_OF_WINDOWS - bridge::PRIMARY_BUS;
+        if touches(offset, size, bridge::PRIMARY_BUS, routing) || touches(offset, size, bridge::CONTROL, 2) {
+            effects |= Effects::REMAP_BARS;
+        }
+        effects
+    }
+
+    fn bar(&self, _: usize) -> Option<Bar> {
+        None
+    }
+
+    fn bar_address(&self, _: usize) -> u64 {
+        0
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::spec::pci::header;
+
+    fn port() -> RootPort {
+        RootPort::new(3).unwrap()
+    }
+
+    fn on(port: &RootPort) {
+        let _ = port.config_write(header::COMMAND, AccessSize::Word, 3);
+    }
+
+    #[test]
+    fn a_port_says_what_it_is() {
+        let port = port();
+        assert_eq!(port.config_read(header::SUBCLASS, AccessSize::Word), 0x0604);
+        assert_eq!(port.config_read(header::HEADER_TYPE, AccessSize::Byte), 1);
+        let image: Vec<u8> = (0..0x1000)
+            .map(|offset| u8::try_from(port.config_read(offset, AccessSize::Byte) & 0xFF).unwrap())
+            .collect();
+        let found: Vec<u8> =
+            crate::vmm::pci::capability::capabilities(&image).iter().map(|entry| entry.id.0).collect();
+        assert_eq!(found, [0x01, 0x10, 0x0D]);
+        let extended = crate::vmm::pci::capability::extended_capabilities(&image);
+        assert_eq!(extended.iter().map(|entry| entry.id).collect::<Vec<_>>(), [0x0D]);
+    }
+
+    #[test]
+    fn what_is_programmed_is_forwarded_once_the_command_register_says_so() {
+        let port = port();
+        let forwarded = Forwarded {
+            io: 0xC000..0xD000,
+            memory: 0xC010_0000..0xC030_0000,
+            prefetchable: 0x20_0000_0000..0x21_0000_0000,
+        };
+        port.program(5, &forwarded);
+        assert_eq!(port.secondary_bus(), 5);
+        assert_eq!(RootPort::windows(&port.lock()), forwarded);
+        let memory = |start, end| port.forwards(AddressSpace::Memory, start, end);
+        assert!(!memory(0xC010_0000, 0xC010_1000));
+        on(&port);
+        assert!(memory(0xC010_0000, 0xC030_0000) && memory(0x20_0000_0000, 0x21_0000_0000));
+        assert!(!memory(0xC00F_F000, 0xC010_1000) && !memory(0xC020_0000, 0xC030_1000));
+        assert!(port.forwards(AddressSpace::Port, 0xC000, 0xC100));
+        assert!(!port.forwards(AddressSpace::Port, 0xD000, 0xD100));
+    }
+
+    #[test]
+    fn empty_windows_forward_nothing_and_registers_after_power_on_neither_at_0() {
+        let port = port();
+        port.program(1, &Forwarded::default());
+        on(&port);
+        assert_eq!(RootPort::windows(&port.lock()), Forwarded::default());
+        assert!(!port.forwards(AddressSpace::Memory, 0xFFF0_0000, 0xFFF0_1000));
+    }
+
+    #[test]
+    fn every_register_takes_every_value() {
+        let port = port();
+        for offset in (0..0x1000).chain([u16::MAX]) {
+            for size in [AccessSize::Byte, AccessSize::Word, AccessSize::Dword, AccessSize::Qword] {
+                for value in [0, 1, 0x8000_0000, 0xFFF0_0000, u32::MAX] {
+                    let _ = port.config_write(offset, size, value);
+                    let _ = port.config_read(offset, size);
+                    let _ = port.forwards(AddressSpace::Memory, u64::from(value), u64::MAX);
+                }
+            }
+        }
+        assert_eq!(port.config_read(0, AccessSize::Dword), 0x000C_1B36);
+        assert_eq!(port.config_read(header::HEADER_TYPE, AccessSize::Byte), 1);
+    }
+}

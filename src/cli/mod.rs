@@ -44,6 +44,7 @@ pub(crate) mod failure;
 pub(crate) mod format;
 mod generate;
 mod groups;
+mod hotplug;
 mod logging;
 mod new_file;
 mod plan;
@@ -143,6 +144,8 @@ enum Command {
     Verify(verify::Args),
     /// Run a virtual machine from a profile, from flags, or from both
     Run(run::Args),
+    /// Put a device into a running machine, or take one out
+    Hotplug(hotplug::Args),
     /// Make a disk for a machine
     Disk(disk::Args),
     /// Write a profile's machine for QEMU, libvirt, Cloud Hypervisor or systemd
@@ -177,6 +180,7 @@ impl Command {
             Self::Status(args) => status::run(args, context),
             Self::Verify(args) => verify::run(args, context),
             Self::Run(args) => run::run(args, context),
+            Self::Hotplug(args) => hotplug::run(args, context),
             Self::Disk(args) => disk::run(args, context),
             Self::Export(args) => export::run(args, context),
             Self::Bench(args) => bench::run(args, context),

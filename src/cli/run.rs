@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 use std::str::FromStr;
 
 use crate::cli::format::{Format, FormatArgs, document};
+use crate::cli::hotplug::server::Server;
 use crate::cli::{CliResult, Context, Exit, Failure, progress, source};
 use crate::host::select;
 use crate::profile::schema::{Device, VfioBlock};
@@ -15,7 +16,7 @@ use crate::spec::units::ByteSize;
 use crate::vmm::boot::BootError;
 use crate::vmm::chipset::pvpanic::PvpanicConfig;
 use crate::vmm::config::{
-    CpuConfig, InterruptMode, MachineConfig, ModuleConfig, SerialConfig, ShortForm, Target, Word,
+    CpuConfig, HotplugConfig, InterruptMode, MachineConfig, ModuleConfig, SerialConfig, ShortForm, Target, Word,
 };
 use crate::vmm::machine::{BuildError, Machine};
 use crate::vmm::memory::MemoryError;
@@ -100,6 +101,9 @@ pub(crate) struct Args {
     /// Pass a host function through, named as for bind; it must be bound to vfio-pci
     #[arg(long, value_name = "ADDR")]
     vfio: Vec<Selector>,
+    /// Let devices come and go while it runs: a socket for `thruway hotplug`, and how many slots are empty at first
+    #[arg(long, value_name = "SOCKET[,spare=N]")]
+    hotplug: Option<String>,
     /// Write what the machine did (exits by reason and vCPU, KVM's counters) to this file as JSON: at its end, and whenever
     /// SIGUSR1 asks; without a file, that signal has it on standard error
     #[arg(long, value_name = "FILE")]
@@ -157,6 +161,7 @@ pub(crate) fn run(args: &Args, context: &Context) -> CliResult {
     if args.dry_run {
         return dry_run(&config, args.format.format, context);
     }
+    let hotplug = config.hotplug.as_ref().map(|hotplug| Server::listen(&hotplug.socket)).transpose()?;
     let stats = args.stats.as_deref().map(StatsFile::open).transpose()?;
     let built = progress::bytes(context, "taking guest memory from the host", |progress| {
         Machine::build_watched(&config, progress)
@@ -168,6 +173,9 @@ pub(crate) fn run(args: &Args, context: &Context) -> CliResult {
             "{}: Ctrl-A x ends the machine, Ctrl-A p presses its power button\r",
             config.name
         ));
+    }
+    if let Some(server) = &hotplug {
+        server.serve(machine.remote(), *context)?;
     }
     let raw = machine.has_terminal();
     for note in machine.console_notes() {
@@ -290,6 +298,15 @@ fn lay_over(args: &Args, loaded: &mut Loaded) -> Result<(), Failure> {
                 *target = Target::from_value(Word::None);
             }
         }
+    }
+    if let Some(hotplug) = &args.hotplug {
+        let (socket, spare) = hotplug.split_once(",spare=").unwrap_or((hotplug, "1"));
+        let spare_slots = spare.parse().map_err(|_| {
+            let problem = format!("`{}` is not a number of slots; write --hotplug SOCKET,spare=2", spare.escape_debug());
+            Failure::new(Exit::Usage, problem)
+        })?;
+        loaded.profile.machine.hotplug = Some(HotplugConfig { socket: absolute(Path::new(socket))?, spare_slots });
+        loaded.overridden("machine.hotplug");
     }
     let devices = &mut loaded.profile.machine.devices;
     for console in &args.console {

@@ -8,7 +8,7 @@ use crate::setup::goal::{Selector, is_kernel_name, wrong_kernel_argument};
 use crate::spec::cpu_list::CpuList;
 use crate::spec::pci::PciAddress;
 use crate::vmm::config::{
-    BootConfig, ConfigError, DeviceConfig, MachineConfig, ModuleConfig, SerialConfig, is_name,
+    BootConfig, ConfigError, DeviceConfig, HotplugConfig, MachineConfig, ModuleConfig, SerialConfig, is_name,
 };
 use crate::vmm::vfio::VfioConfig;
 
@@ -143,6 +143,39 @@ fn is_driver(text: &str) -> bool {
         && text.bytes().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'_'))
 }
 
+/// One device as a machine has it: relative paths are taken from `directory`, `lookup` says which function a selector names.
+/// None where it does not know.
+///
+/// # Errors
+/// Those of `lookup`.
+pub fn resolve_device<E>(
+    device: Device,
+    directory: &Path,
+    lookup: impl Fn(&Selector) -> Result<Option<PciAddress>, E>,
+) -> Result<Option<DeviceConfig>, E> {
+    Ok(Some(match device {
+        Device::VirtioBlock(mut block) => {
+            block.path = directory.join(&block.path);
+            DeviceConfig::VirtioBlock(block)
+        }
+        Device::VirtioNet(net) => DeviceConfig::VirtioNet(net),
+        Device::VirtioConsole(mut console) => {
+            if let Some(path) = console.paths_mut() {
+                *path = directory.join(&*path);
+            }
+            DeviceConfig::VirtioConsole(console)
+        }
+        Device::VirtioRng(rng) => DeviceConfig::VirtioRng(rng),
+        Device::Pvpanic(pvpanic) => DeviceConfig::Pvpanic(pvpanic),
+        Device::Vmgenid(identity) => DeviceConfig::Vmgenid(identity),
+        Device::IsaDebugExit(port) => DeviceConfig::IsaDebugExit(port),
+        Device::VfioPci(function) => match lookup(&function.select)? {
+            Some(address) => DeviceConfig::VfioPci(VfioConfig { address }),
+            None => return Ok(None),
+        },
+    }))
+}
+
 struct Gather<'a> {
     profile: &'a Profile,
     directory: &'a Path,
@@ -157,36 +190,19 @@ impl Gather<'_> {
         self,
         lookup: impl Fn(&Selector) -> Result<Option<PciAddress>, E>,
     ) -> MachineConfig {
-        let Machine { cpus, interrupts, memory, numa, boot, serial, hpet, smbios, on_reboot, devices } =
+        let Machine { cpus, interrupts, memory, numa, boot, serial, hpet, smbios, on_reboot, hotplug, devices } =
             &self.profile.machine;
         let absolute = |path: &PathBuf| self.directory.join(path);
         let (mut configs, mut positions) = (Vec::new(), Vec::new());
         for (position, device) in devices.iter().enumerate() {
-            let config = match device.clone() {
-                Device::VirtioBlock(mut block) => {
-                    block.path = absolute(&block.path);
-                    DeviceConfig::VirtioBlock(block)
+            let config = match resolve_device(device.clone(), self.directory, &lookup) {
+                Ok(Some(config)) => config,
+                Ok(None) => continue,
+                Err(error) => {
+                    let setting = format!("machine.devices.{position}.vfio-pci.select");
+                    self.errors.push(ConfigError::new(setting, error.to_string()));
+                    continue;
                 }
-                Device::VirtioNet(net) => DeviceConfig::VirtioNet(net),
-                Device::VirtioConsole(mut console) => {
-                    if let Some(path) = console.paths_mut() {
-                        *path = absolute(path);
-                    }
-                    DeviceConfig::VirtioConsole(console)
-                }
-                Device::VirtioRng(rng) => DeviceConfig::VirtioRng(rng),
-                Device::Pvpanic(pvpanic) => DeviceConfig::Pvpanic(pvpanic),
-                Device::Vmgenid(identity) => DeviceConfig::Vmgenid(identity),
-                Device::IsaDebugExit(port) => DeviceConfig::IsaDebugExit(port),
-                Device::VfioPci(function) => match lookup(&function.select) {
-                    Ok(Some(address)) => DeviceConfig::VfioPci(VfioConfig { address }),
-                    Ok(None) => continue,
-                    Err(error) => {
-                        let setting = format!("machine.devices.{position}.vfio-pci.select");
-                        self.errors.push(ConfigError::new(setting, error.to_string()));
-                        continue;
-                    }
-                },
             };
             configs.push(config);
             positions.push(position);
@@ -220,6 +236,10 @@ impl Gather<'_> {
             hpet: *hpet,
             smbios: smbios.clone(),
             on_reboot: *on_reboot,
+            hotplug: hotplug.as_ref().map(|HotplugConfig { socket, spare_slots }| HotplugConfig {
+                socket: absolute(socket),
+                spare_slots: *spare_slots,
+            }),
             devices: configs,
         };
         // The name was checked as the profile's; devices that were left out shift the positions of the rest.

@@ -14,7 +14,7 @@ use crate::vmm::chipset::debug_exit::DebugExitConfig;
 use crate::vmm::chipset::pvpanic::PvpanicConfig;
 use crate::vmm::chipset::vmgenid::VmGenIdConfig;
 use crate::vmm::config::{
-    CpuConfig, Hpet, InterruptMode, MemoryConfig, ModuleConfig, NodeConfig, OnReboot, Protocol, SerialConfig,
+    CpuConfig, HotplugConfig, Hpet, InterruptMode, MemoryConfig, ModuleConfig, NodeConfig, OnReboot, Protocol, SerialConfig,
     ShortForm, ShortOrLong, SmbiosConfig, Target, short_form,
 };
 use crate::vmm::virtio::devices::block::BlockConfig;
@@ -87,6 +87,9 @@ pub struct Machine {
     pub smbios: SmbiosConfig,
     /// What happens when the guest asks for a reboot.
     pub on_reboot: OnReboot,
+    /// How devices can come and go while it runs. Without it they cannot.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub hotplug: Option<HotplugConfig>,
     /// Its devices, in the order of their PCI addresses.
     pub devices: Vec<Device>,
 }
@@ -103,6 +106,7 @@ impl Default for Machine {
             hpet: Hpet::default(),
             smbios: SmbiosConfig::default(),
             on_reboot: OnReboot::default(),
+            hotplug: None,
             devices: Vec::new(),
         }
     }

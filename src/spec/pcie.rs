@@ -19,7 +19,9 @@ pub mod express {
     pub const LINK_CONTROL: u16 = 0x10;
     /// Slot and Root registers; behind the Link registers, up to [`DEVICE_CAPABILITIES_2`].
     pub const SLOT: u16 = 0x14;
-    /// Slot Status, 16 bits.
+    /// Slot Control, 16 bits; see [`super::slot`].
+    pub const SLOT_CONTROL: u16 = 0x18;
+    /// Slot Status, 16 bits; see [`super::slot`].
     pub const SLOT_STATUS: u16 = 0x1A;
     /// Root Control, 16 bits.
     pub const ROOT_CONTROL: u16 = 0x1C;
@@ -52,10 +54,6 @@ pub mod express {
     pub const SLOT_IMPLEMENTED: u16 = 1 << 8;
     /// Role-Based Error Reporting, bit of [`DEVICE_CAPABILITIES`], set since PCIe 1.1.
     pub const ROLE_BASED_ERRORS: u32 = 1 << 15;
-    /// Physical Slot Number, in the Slot Capabilities at [`SLOT`].
-    pub const SLOT_NUMBER_SHIFT: u32 = 19;
-    /// Presence Detect State, bit of [`SLOT_STATUS`].
-    pub const PRESENCE: u16 = 1 << 6;
     /// [`TYPE_MASK`] value: Root Complex Integrated Endpoint.
     pub const TYPE_ROOT_COMPLEX_ENDPOINT: u16 = 0x9 << 4;
     /// [`TYPE_MASK`] value: Root Complex Event Collector.
@@ -68,6 +66,46 @@ pub mod express {
     pub const LTR_AND_OBFF: u32 = 1 << 11 | 0b11 << 18;
     /// Bits of [`DEVICE_CONTROL_2`] that concern the function alone: completion time-out and ID-based ordering.
     pub const DEVICE_CONTROL_2_OWN: u16 = 0x031F;
+}
+
+/// Bits of the slot registers (PCIe 6.0, 7.5.3.9 to 7.5.3.11).
+pub mod slot {
+    /// Attention Button Present, bit of the Slot Capabilities.
+    pub const HAS_BUTTON: u32 = 1 << 0;
+    /// Power Controller Present, bit of the Slot Capabilities.
+    pub const HAS_POWER_CONTROLLER: u32 = 1 << 1;
+    /// Attention Indicator Present, bit of the Slot Capabilities.
+    pub const HAS_ATTENTION_INDICATOR: u32 = 1 << 3;
+    /// Power Indicator Present, bit of the Slot Capabilities.
+    pub const HAS_POWER_INDICATOR: u32 = 1 << 4;
+    /// Hot-Plug Surprise, bit of the Slot Capabilities: a device can go without notice.
+    pub const SURPRISE: u32 = 1 << 5;
+    /// Hot-Plug Capable, bit of the Slot Capabilities.
+    pub const HOT_PLUG: u32 = 1 << 6;
+    /// No Command Completed Support, bit of the Slot Capabilities: Slot Control acts at once.
+    pub const ACTS_AT_ONCE: u32 = 1 << 18;
+    /// Physical Slot Number, in the Slot Capabilities.
+    pub const NUMBER_SHIFT: u32 = 19;
+
+    /// Attention Button Pressed: bit of Slot Status, and in Slot Control what lets it interrupt.
+    pub const BUTTON: u16 = 1 << 0;
+    /// Presence Detect Changed: bit of Slot Status, and in Slot Control what lets it interrupt.
+    pub const PRESENCE_CHANGED: u16 = 1 << 3;
+    /// Presence Detect State, bit of Slot Status.
+    pub const PRESENT: u16 = 1 << 6;
+    /// Data Link Layer State Changed, bit of Slot Status.
+    pub const LINK_CHANGED: u16 = 1 << 8;
+
+    /// Hot-Plug Interrupt Enable, bit of Slot Control.
+    pub const INTERRUPT: u16 = 1 << 5;
+    /// Attention and Power Indicator Control, fields of Slot Control.
+    pub const INDICATORS: u16 = 0b1111 << 6;
+    /// The indicators off.
+    pub const INDICATORS_OFF: u16 = 0b1111 << 6;
+    /// Power Controller Control, bit of Slot Control: set is off.
+    pub const POWER_OFF: u16 = 1 << 10;
+    /// Data Link Layer State Changed Enable, bit of Slot Control.
+    pub const LINK_CHANGED_ENABLE: u16 = 1 << 12;
 }
 
 /// Offsets and bits of the Power Management capability (PCI Power Management 1.2, 3.2; PCIe 6.0, 7.5.2).

@@ -97,6 +97,9 @@ pub struct MachineConfig {
     pub smbios: SmbiosConfig,
     /// What the machine does when the guest asks for a reboot.
     pub on_reboot: OnReboot,
+    /// How devices come and go while it runs; only with it they can.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub hotplug: Option<HotplugConfig>,
     /// Devices in the order of their PCI addresses.
     pub devices: Vec<DeviceConfig>,
 }
@@ -229,6 +232,45 @@ impl DeviceConfig {
             Self::IsaDebugExit(_) => "isa-debug-exit",
         }
     }
+
+    /// Whether it is a PCI function in a slot, not a part of the chipset.
+    #[must_use]
+    pub fn is_pci(&self) -> bool {
+        !matches!(self, Self::Pvpanic(_) | Self::Vmgenid(_) | Self::IsaDebugExit(_))
+    }
+
+    /// Whether it can be put into a slot while the machine runs. A console's place on the host is opened with the machine.
+    #[must_use]
+    pub fn is_pluggable(&self) -> bool {
+        self.is_pci() && !matches!(self, Self::VirtioConsole(_))
+    }
+
+    /// Its kind with what tells it from others of that kind: `virtio-net(tap0)`.
+    #[must_use]
+    pub fn label(&self) -> String {
+        let kind = self.kind();
+        match self {
+            Self::VirtioBlock(block) => format!("{kind}({})", block.path.display()),
+            Self::VirtioNet(net) => format!("{kind}({})", net.tap),
+            Self::VfioPci(function) => format!("{kind}({})", function.address),
+            _ => kind.to_owned(),
+        }
+    }
+}
+
+/// How devices can be put into slots while the machine runs, and taken out again.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, expecting = "a mapping with `socket`")]
+pub struct HotplugConfig {
+    /// Unix socket on which the machine takes requests, for `thruway hotplug`.
+    pub socket: PathBuf,
+    /// Slots that are empty at first; with the devices at most 30.
+    #[serde(default = "one_slot")]
+    pub spare_slots: u8,
+}
+
+fn one_slot() -> u8 {
+    1
 }
 
 impl MachineConfig {
@@ -277,6 +319,14 @@ impl MachineConfig {
             wrong(
                 "devices",
                 format!("{} are too many; a machine has at most {MAX_DEVICES}", self.devices.len()),
+            );
+        }
+        let spare = self.hotplug.as_ref().map_or(0, |hotplug| hotplug.spare_slots);
+        let full = self.devices.iter().filter(|device| device.is_pci()).count();
+        if spare > 0 && full + usize::from(spare) > MAX_DEVICES {
+            wrong(
+                "hotplug.spare_slots",
+                format!("{spare} beside {full} devices are too many; a machine has at most {MAX_DEVICES} slots"),
             );
         }
         if self.serial.len() > MAX_SERIAL_PORTS {
@@ -417,6 +467,7 @@ mod tests {
             hpet: Hpet::default(),
             smbios: SmbiosConfig::default(),
             on_reboot: OnReboot::Exit,
+            hotplug: None,
             devices,
         }
     }

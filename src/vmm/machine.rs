@@ -25,11 +25,12 @@ use crate::vmm::chipset::power::Power;
 use crate::vmm::chipset::vmgenid::VmGenId;
 use crate::vmm::chipset::{debugcon, fw_cfg, hpet, i8042, port92, pvpanic, rtc, serial};
 use crate::vmm::config::{ConfigError, DeviceConfig, InterruptMode, MachineConfig, OnReboot, SerialConfig};
-use crate::vmm::console::{self, InputQueue, Output, Port, Wiring};
+use crate::vmm::console::{self, Output, Port, Wiring};
+use crate::vmm::control::{Inbox, Remote};
 use crate::vmm::events::{Control, Order};
-use crate::vmm::interrupt::irqchip::{ChipState, IOAPIC_INPUTS, TIMER_INPUT};
+use crate::vmm::interrupt::irqchip::{ChipState, TIMER_INPUT};
 use crate::vmm::interrupt::timer::{self, Timer};
-use crate::vmm::interrupt::{InterruptLine, LineController, MsiSink, ports};
+use crate::vmm::interrupt::{Lines, ports};
 use crate::vmm::kvm::{KvmError, SlotGuard, Vm};
 use crate::vmm::layout;
 use crate::vmm::mapper::Mapper;
@@ -38,15 +39,14 @@ use crate::vmm::numa;
 use crate::vmm::pci::access::{CONFIG_PORTS, CONFIG_PORTS_LENGTH, ConfigPorts, Ecam};
 use crate::vmm::pci::lpc_bridge::{self, LpcBridge};
 use crate::vmm::pci::root::{PciRoot, PciRootError, Place, Slot, Windows};
-use crate::vmm::pci::root_port::RootPort;
-use crate::vmm::pci::{FunctionContext, PciFunction};
+use crate::vmm::slots::Slots;
 use crate::vmm::smbios;
 use crate::vmm::stats::Sources;
 use crate::vmm::vcpu::cpuid::{self, FeatureError, TscDeadline};
 use crate::vmm::vcpu::placement::{self, PlacementError};
 use crate::vmm::vcpu::{self, Coalesced, MachineCpu, Shared, Template};
 use crate::vmm::vfio::{self, VfioError};
-use crate::vmm::virtio::devices::{self as virtio, VirtioConfig, VirtioError};
+use crate::vmm::virtio::devices::VirtioError;
 
 /// Why a machine cannot be built.
 #[derive(Debug, thiserror::Error)]
@@ -128,6 +128,8 @@ pub struct Machine {
     pub(super) priority: Option<u8>,
     /// Until when KVM collects writes; see [`Coalesced`].
     pub(super) coalesces_until: Option<Instant>,
+    pub(super) inbox: Inbox,
+    pub(super) slots: Slots,
     pub(super) power: Arc<Power>,
     pub(super) debug_exit: Option<Arc<DebugExit>>,
     chipset: Chipset,
@@ -238,7 +240,7 @@ impl Machine {
         });
 
         // Chipset.
-        let lines = Lines::new(&vm);
+        let lines = Lines::new(&(Arc::new(vm.irqchip().clone()) as _));
         let mut consoles = Vec::new();
         let has = |kind: &str| config.devices.iter().any(|device| device.kind() == kind);
         let (has_pvpanic, has_vmgenid) = (has("pvpanic"), has("vmgenid"));
@@ -256,7 +258,7 @@ impl Machine {
         let power = chipset.add_interrupting(config, &shared, &lines, timer)?;
 
         // virtio and passed-through functions, in the order of the configuration.
-        let functions = add_functions(config, &vm, &memory, &lines, &shared.root, &mut consoles)?;
+        let slots = Slots::new(config, &vm, &memory, &shared.root, lines, &mut consoles)?;
 
         // BARs, then the tables that describe the result.
         shared.root.place_bars()?;
@@ -268,7 +270,7 @@ impl Machine {
             interrupts: config.interrupts,
             windows,
             last_bus: shared.root.last_bus(),
-            interrupt_devices: functions.iter().map(|(number, _)| *number).collect(),
+            interrupt_devices: slots.numbers().collect(),
             pvpanic: has_pvpanic,
             vmgenid: has_vmgenid,
             hpet: config.hpet,
@@ -282,6 +284,7 @@ impl Machine {
             interface: start.interface(),
         });
         if let Start::Firmware(firmware) = &start {
+            let functions: Vec<_> = slots.devices().collect();
             firmware.warn_of_blank_disks(&functions);
             let told = Told {
                 cpu_count: topology.count(),
@@ -329,6 +332,8 @@ impl Machine {
             signals,
             priority: config.cpus.priority(),
             coalesces_until: coalesces.then(|| Instant::now() + Coalesced::LIFETIME),
+            inbox: Inbox::new().map_err(process("make an eventfd"))?,
+            slots,
             power,
             debug_exit,
             chipset,
@@ -381,10 +386,11 @@ impl Machine {
     ///
     /// # Errors
     /// What could not be brought back; the machine is of no use then.
-    pub(super) fn reset(&self) -> Result<(), ResetError> {
+    pub(super) fn reset(&mut self) -> Result<(), ResetError> {
         let control = &self.shared.control;
         control.order(Order::Park).map_err(ResetError::new("stop the vCPUs"))?;
         // Functions first: from here on nothing does DMA.
+        self.slots.reset();
         self.shared.root.reset();
         set_interrupt_lines(&self.shared.root, self.vm.irqchip().mode());
         self.chipset.reset();
@@ -418,6 +424,12 @@ impl ResetError {
 }
 
 impl Machine {
+    /// A handle by which other threads ask for changes while the machine runs.
+    #[must_use]
+    pub fn remote(&self) -> Remote {
+        self.inbox.remote()
+    }
+
     /// Ends the vCPUs' threads. Idempotent.
     pub(super) fn stop(&mut self) {
         self.shared.control.tell(Order::Quit);
@@ -573,22 +585,6 @@ impl Chipset {
     }
 }
 
-/// One wire for each input of the I/O APIC; devices on the same input share it.
-struct Lines(Vec<InterruptLine>);
-
-impl Lines {
-    fn new(vm: &Vm) -> Self {
-        let controller: Arc<dyn LineController> = Arc::new(vm.irqchip().clone());
-        Self((0..IOAPIC_INPUTS).map(|gsi| InterruptLine::new(gsi, Arc::clone(&controller))).collect())
-    }
-
-    /// A new handle to input `gsi`, which is below [`IOAPIC_INPUTS`].
-    fn line(&self, gsi: u32) -> InterruptLine {
-        let index = usize::try_from(gsi).unwrap_or(usize::MAX);
-        self.0.get(index).expect("the GSI is one that this file or the DSDT gave out").share()
-    }
-}
-
 /// What the tables tell of NUMA nodes.
 fn nodes(config: &MachineConfig, memory: &GuestMemory) -> Vec<Node> {
     let topology = config.cpus.topology();
@@ -598,54 +594,6 @@ fn nodes(config: &MachineConfig, memory: &GuestMemory) -> Vec<Node> {
     nodes
         .map(|(node, ranges)| Node { apic_ids: node.cpus.iter().filter_map(apic_id).collect(), ranges })
         .collect()
-}
-
-/// Builds all PCI functions and inserts them from device 1 on; the device numbers taken, and for what.
-fn add_functions<'a>(
-    config: &'a MachineConfig,
-    vm: &Arc<Vm>,
-    memory: &Arc<GuestMemory>,
-    lines: &Lines,
-    root: &PciRoot,
-    consoles: &mut Vec<Wiring>,
-) -> Result<Vec<(u8, &'a DeviceConfig)>, BuildError> {
-    let mut numbers = Vec::new();
-    let mut container = None;
-    let mut next = 1u8;
-    for device in &config.devices {
-        let context = || FunctionContext {
-            memory: Arc::clone(memory),
-            msi: Arc::new(vm.irqchip().clone()) as Arc<dyn MsiSink>,
-            intx: lines.line(dsdt::intx_gsi(config.interrupts, next, 0)),
-        };
-        let function: Arc<dyn PciFunction> = match device {
-            DeviceConfig::VirtioBlock(config) => virtio::build(VirtioConfig::Block(config), context())?,
-            DeviceConfig::VirtioNet(config) => virtio::build(VirtioConfig::Net(config), context())?,
-            DeviceConfig::VirtioConsole(config) => {
-                let output = Arc::new(Output::new().map_err(process("make an eventfd"))?);
-                let input = Arc::new(InputQueue::new().map_err(process("make an eventfd"))?);
-                let console = virtio::console::Console::new(config, Arc::clone(&output), Arc::clone(&input));
-                consoles.push(Wiring { target: config.clone(), output, receiver: input });
-                virtio::build(VirtioConfig::Console(&Arc::new(console)), context())?
-            }
-            DeviceConfig::VirtioRng(config) => virtio::build(VirtioConfig::Rng(config), context())?,
-            DeviceConfig::VfioPci(config) => {
-                let container = match &container {
-                    Some(container) => Arc::clone(container),
-                    None => Arc::clone(container.insert(open_container(vm, memory)?)),
-                };
-                vfio::open(config, &container, context())?
-            }
-            // Part of the chipset, not of the PCI bus.
-            DeviceConfig::Pvpanic(_) | DeviceConfig::Vmgenid(_) | DeviceConfig::IsaDebugExit(_) => continue,
-        };
-        let slot = Slot::new(next, 0).expect("the configuration was checked: at most 30 devices");
-        root.insert_port(slot, &Arc::new(RootPort::new(next).expect("its capabilities fit")))?;
-        root.insert(Place::behind(slot, 0).expect("function 0"), function)?;
-        numbers.push((next, device));
-        next += 1;
-    }
-    Ok(numbers)
 }
 
 /// Tells each function's driver which input of the PIC is its pin's, as firmware does (PCI 3.0, 6.2.4): an operating system
@@ -680,13 +628,4 @@ fn coalesce_config_address(vm: &Vm, shared: &Shared, cpus: &[MachineCpu]) -> boo
         Ok(())
     });
     begun.inspect_err(|error| tracing::debug!(%error, "KVM does not collect writes")).is_ok()
-}
-
-/// The container that all passed-through functions of the machine share. KVM's part in it only speeds interrupts up.
-fn open_container(vm: &Vm, memory: &Arc<GuestMemory>) -> Result<Arc<vfio::Container>, VfioError> {
-    let device = vm.vfio_device();
-    if let Err(error) = &device {
-        tracing::warn!(%error, "KVM has no VFIO device; interrupts of passed-through functions are slower");
-    }
-    vfio::Container::new(device.ok(), Arc::clone(memory))
 }

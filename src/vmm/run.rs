@@ -12,6 +12,7 @@ use crate::sys::signal::UserSignal;
 use crate::sys::{event, mmap};
 use crate::vmm::chipset::power::Attention;
 use crate::vmm::config::OnReboot;
+use crate::vmm::control::Ask;
 use crate::vmm::console::{Port, PortEvent, Readiness, Typed};
 use crate::vmm::events::{Order, Request};
 use crate::vmm::machine::Machine;
@@ -54,6 +55,10 @@ enum Event {
     Signal,
     Request,
     User,
+    /// Something was asked from outside.
+    Asked,
+    /// The guest switched a slot's power off.
+    PoweredOff,
     /// Of the console at this position.
     Port(usize, PortEvent),
 }
@@ -145,6 +150,19 @@ impl Machine {
                 UserSignal::Report => report(Occasion::Asked, &self.stats.read(&self.name)),
                 UserSignal::PowerButton => self.press_power_button(),
             },
+            Event::Asked => {
+                for (ask, reply) in self.inbox.take() {
+                    match ask {
+                        Ask::Slots => reply.slots(self.slots.list()),
+                        Ask::Attach(device) => match self.slots.attach(*device) {
+                            Ok(slot) => reply.slot(slot),
+                            Err(error) => reply.refuse(error),
+                        },
+                        Ask::Detach { slot, departure } => self.slots.detach(slot, departure, reply),
+                    }
+                }
+            }
+            Event::PoweredOff => self.slots.settle(),
             Event::Request => {
                 let request = self.shared.control.take_request()?;
                 return self.answer(request);
@@ -163,7 +181,7 @@ impl Machine {
     }
 
     /// Does what was asked for; a reason if the machine ends by it.
-    fn answer(&self, request: Request) -> Option<ExitReason> {
+    fn answer(&mut self, request: Request) -> Option<ExitReason> {
         match request {
             Request::PowerOff => Some(ExitReason::PowerOff),
             Request::Panic => Some(ExitReason::Panic),
@@ -184,12 +202,17 @@ impl Machine {
     /// Waits until something is ready, or until collected writes have to be looked after.
     fn wait(&self) -> io::Result<Vec<Event>> {
         let request = event::borrow(self.shared.control.requested());
-        let mut events = vec![Event::Signal, Event::Request, Event::User];
+        let mut events = vec![Event::Signal, Event::Request, Event::User, Event::Asked];
         let mut fds = vec![
             PollFd::new(self.signals.as_fd(), PollFlags::POLLIN),
             PollFd::new(request, PollFlags::POLLIN),
             PollFd::new(self.user_signals.as_fd(), PollFlags::POLLIN),
+            PollFd::new(self.inbox.bell(), PollFlags::POLLIN),
         ];
+        if let Some(powered_off) = self.slots.powered_off() {
+            events.push(Event::PoweredOff);
+            fds.push(PollFd::new(powered_off, PollFlags::POLLIN));
+        }
         for (index, port) in self.ports.iter().enumerate() {
             for (event, fd, readiness) in port.events() {
                 events.push(Event::Port(index, event));

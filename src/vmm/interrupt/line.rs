@@ -7,6 +7,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use vmm_sys_util::eventfd::EventFd;
 
 use crate::vmm::Unsupported;
+use crate::vmm::interrupt::irqchip::IOAPIC_INPUTS;
 
 /// What drives the inputs of an interrupt controller, addressed by GSI (ACPI 6.5, 5.2.13).
 pub trait LineController: Send + Sync {
@@ -118,6 +119,28 @@ impl Drop for InterruptLine {
 impl fmt::Debug for InterruptLine {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "InterruptLine(gsi {})", self.wire.gsi)
+    }
+}
+
+/// One wire for each input of the I/O APIC; devices on the same input share it.
+#[derive(Debug)]
+pub struct Lines(Vec<InterruptLine>);
+
+impl Lines {
+    /// The inputs of `controller`.
+    #[must_use]
+    pub fn new(controller: &Arc<dyn LineController>) -> Self {
+        Self((0..IOAPIC_INPUTS).map(|gsi| InterruptLine::new(gsi, Arc::clone(controller))).collect())
+    }
+
+    /// A new handle to input `gsi`.
+    ///
+    /// # Panics
+    /// If `gsi` is not below [`IOAPIC_INPUTS`].
+    #[must_use]
+    pub fn line(&self, gsi: u32) -> InterruptLine {
+        let index = usize::try_from(gsi).unwrap_or(usize::MAX);
+        self.0.get(index).expect("the GSI is one that the machine or the DSDT gave out").share()
     }
 }
 

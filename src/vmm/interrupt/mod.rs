@@ -18,7 +18,7 @@ mod routes;
 pub mod timer;
 pub mod userspace;
 
-pub use line::{Connection, InterruptLine, LineController};
+pub use line::{Connection, InterruptLine, LineController, Lines};
 pub use msi::{MsiMessage, MsiRoute, MsiSink};
 
 /// Inputs of the 8259 pair that PCI devices share where there is no I/O APIC. No ISA device of a PC has them, and ACPI's own

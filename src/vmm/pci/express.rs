@@ -1,7 +1,7 @@
 //! The PCI Express capability of functions of our own (PCIe 6.0, 7.5.3): what they are, and a link as fast as any.
 
 use crate::spec::pci::CapabilityId;
-use crate::spec::pcie::{express, link};
+use crate::spec::pcie::{express, link, slot};
 use crate::vmm::pci::capability::Capability;
 
 /// The capability of an endpoint of our own behind a port: on the same link, with no error to report.
@@ -12,18 +12,25 @@ pub fn endpoint() -> Capability {
     table.capability()
 }
 
-/// That of root port `number`, with a slot that holds a device.
+/// That of root port `number`, whose slot holds a device for good.
 #[must_use]
 pub fn port(number: u8) -> Capability {
-    let kind = 2 | express::TYPE_ROOT_PORT | express::SLOT_IMPLEMENTED;
-    let mut table =
-        Structure::new(kind, link::ACTIVE_REPORTING | u32::from(number) << link::PORT_NUMBER_SHIFT);
-    table.put(express::DEVICE_CAPABILITIES, &express::ROLE_BASED_ERRORS.to_le_bytes());
+    let mut table = Structure::port(number, 0);
     let status = Structure::LINK_STATUS | link::ACTIVE;
     table.put(link::STATUS, &status.to_le_bytes());
-    table.put(express::SLOT, &(u32::from(number) << express::SLOT_NUMBER_SHIFT).to_le_bytes());
-    table.put(express::SLOT_STATUS, &express::PRESENCE.to_le_bytes());
-    table.keep(express::ROOT_CONTROL, 0x000F);
+    table.put(express::SLOT_STATUS, &slot::PRESENT.to_le_bytes());
+    table.capability()
+}
+
+/// That of root port `number`, whose slot is empty and can be filled and emptied at any time.
+#[must_use]
+pub fn hot_plug_port(number: u8) -> Capability {
+    let indicators = slot::HAS_ATTENTION_INDICATOR | slot::HAS_POWER_INDICATOR;
+    let controls = slot::HAS_BUTTON | slot::HAS_POWER_CONTROLLER | indicators | slot::ACTS_AT_ONCE;
+    let mut table = Structure::port(number, slot::HOT_PLUG | slot::SURPRISE | controls);
+    table.put(express::SLOT_CONTROL, &slot::INDICATORS_OFF.to_le_bytes());
+    let events = slot::BUTTON | slot::PRESENCE_CHANGED | slot::LINK_CHANGED_ENABLE | slot::INTERRUPT;
+    table.keep(express::SLOT_CONTROL, events | slot::INDICATORS | slot::POWER_OFF);
     table.capability()
 }
 
@@ -53,6 +60,15 @@ impl Structure {
         table.keep(express::LINK_CONTROL, 0x00CB);
         table.keep(express::DEVICE_CONTROL_2, 0x001F);
         table.keep(express::LINK_CONTROL_2, 0x000F);
+        table
+    }
+
+    fn port(number: u8, slot_bits: u32) -> Self {
+        let kind = 2 | express::TYPE_ROOT_PORT | express::SLOT_IMPLEMENTED;
+        let mut table = Self::new(kind, link::ACTIVE_REPORTING | u32::from(number) << link::PORT_NUMBER_SHIFT);
+        table.put(express::DEVICE_CAPABILITIES, &express::ROLE_BASED_ERRORS.to_le_bytes());
+        table.put(express::SLOT, &(u32::from(number) << slot::NUMBER_SHIFT | slot_bits).to_le_bytes());
+        table.keep(express::ROOT_CONTROL, 0x000F);
         table
     }
 

@@ -9,6 +9,7 @@ pub mod capability;
 pub mod config_space;
 pub mod express;
 pub mod host_bridge;
+pub mod hotplug;
 pub mod lpc_bridge;
 pub mod msi;
 pub mod msix;

@@ -129,7 +129,9 @@ impl Functions {
     /// Whether what `place` decodes at `start..end` gets there.
     pub(super) fn forwards(&self, place: Place, space: AddressSpace, start: u64, end: u64) -> bool {
         match place.port {
-            Some(port) => self.ports.get(&port).is_some_and(|port| port.forwards(space, start, end)),
+            Some(port) => {
+                self.ports.get(&port).is_some_and(|port| port.is_up() && port.forwards(space, start, end))
+            }
             None => true,
         }
     }
@@ -140,8 +142,8 @@ impl Functions {
         if bus == 0 {
             return Some(Place::on_root(slot));
         }
-        let port = self.ports.iter().find(|(_, port)| port.secondary_bus() == bus)?.0;
-        (slot.device() == 0).then_some(Place { port: Some(*port), slot })
+        let (above, port) = self.ports.iter().find(|(_, port)| port.secondary_bus() == bus)?;
+        (slot.device() == 0 && port.is_up()).then_some(Place { port: Some(*above), slot })
     }
 
     /// The functions behind a port.
@@ -291,6 +293,38 @@ impl PciRoot {
         Ok(())
     }
 
+    /// Puts a function into the slot of the port above `place`, while the guest runs; the guest is told.
+    ///
+    /// # Errors
+    /// [`PciRootError::PlaceTaken`], [`PciRootError::NoPort`].
+    pub fn plug(&self, place: Place, function: Arc<dyn PciFunction>) -> Result<(), PciRootError> {
+        self.insert(place, function)?;
+        if let Some(port) = self.port_above(place) {
+            port.set_presence(true);
+        }
+        Ok(())
+    }
+
+    /// Takes out what is behind the port at `slot`, whether or not the guest let it go; the guest is told. What was taken out
+    /// is unreachable on return, and gone once the last access to it ends.
+    pub fn unplug(&self, slot: Slot) {
+        let mut functions = self.functions.write().unwrap_or_else(PoisonError::into_inner);
+        let port = functions.ports.get(&slot).cloned();
+        let places: Vec<_> = functions.all.keys().copied().filter(|place| place.port == Some(slot)).collect();
+        let leaving: Vec<_> = places.iter().filter_map(|place| functions.all.remove(place)).collect();
+        drop(functions);
+        self.remap();
+        if let Some(port) = port {
+            port.set_presence(false);
+        }
+        drop(leaving);
+    }
+
+    fn port_above(&self, place: Place) -> Option<Arc<RootPort>> {
+        let functions = self.functions.read().unwrap_or_else(PoisonError::into_inner);
+        functions.ports.get(&place.port?).cloned()
+    }
+
     /// The highest number of a bus, as [`Self::place_bars`] numbers them.
     #[must_use]
     pub fn last_bus(&self) -> u8 {
@@ -336,15 +370,15 @@ impl PciRoot {
             functions.ports.get(&place.slot).filter(|_| place.port.is_none()).cloned()
         };
         let Some(port) = port() else { return function.config_write(offset, size, value) };
-        let before = port.holds_in_reset();
+        let (held, up) = (port.holds_in_reset(), port.is_up());
         let effects = port.config_write(offset, size, value);
-        if !before && port.holds_in_reset() {
+        if !held && port.holds_in_reset() || up && !port.is_up() {
             self.reset_behind(place.slot);
         }
         effects
     }
 
-    /// A reset of the bus behind a port.
+    /// A reset of the bus behind a port, or its loss of power.
     fn reset_behind(&self, port: Slot) {
         let functions = self.functions.read().unwrap_or_else(PoisonError::into_inner);
         let behind: Vec<_> = functions.behind(port).cloned().collect();

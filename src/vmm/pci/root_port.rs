@@ -1,4 +1,5 @@
 //! A PCI Express root port: one bus with one device behind it, numbered and given windows by whoever enumerates the machine.
+//! Its slot is full for good, or can be filled and emptied while the guest runs ([`hotplug`](super::hotplug)).
 //!
 //! PCIe 6.0, 7.5.1.3 (type 1 header), 7.5.3 (Express capability), 7.7.11 (ACS); PCI-to-PCI Bridge Architecture Specification
 //! 1.2, 3.2.5. What lies behind a port is reachable as far as the port forwards it: the [`root`](super::root) asks it.
@@ -13,6 +14,7 @@ use crate::vmm::bus::{AccessSize, Effects};
 use crate::vmm::mapper::AddressSpace;
 use crate::vmm::pci::capability::Capability;
 use crate::vmm::pci::config_space::{ConfigSpace, ConfigSpaceError, Identity, touches};
+use crate::vmm::pci::hotplug::{HotPlug, Wiring};
 use crate::vmm::pci::{Bar, PciFunction, express};
 
 /// Granularity of memory windows in bytes.
@@ -38,15 +40,34 @@ pub struct Forwarded {
 #[derive(Debug)]
 pub struct RootPort {
     label: String,
-    config: Mutex<ConfigSpace>,
+    registers: Mutex<Registers>,
+}
+
+#[derive(Debug)]
+struct Registers {
+    config: ConfigSpace,
+    /// None where the slot is full for good.
+    hot_plug: Option<HotPlug>,
 }
 
 impl RootPort {
-    /// Port `number` (1 to 31, which is the number of its slot, too) after power-on, with a device in its slot.
+    /// Port `number` (1 to 31, which is the number of its slot, too) after power-on, with a device in its slot for good.
     ///
     /// # Errors
     /// Never with the capabilities of this file; they fit.
     pub fn new(number: u8) -> Result<Self, ConfigSpaceError> {
+        Self::build(number, None)
+    }
+
+    /// Like [`Self::new`], with a slot that can be filled and emptied, and is empty.
+    ///
+    /// # Errors
+    /// Never with the capabilities of this file; they fit.
+    pub fn with_hot_plug(number: u8, wiring: Wiring) -> Result<Self, ConfigSpaceError> {
+        Self::build(number, Some(wiring))
+    }
+
+    fn build(number: u8, wiring: Option<Wiring>) -> Result<Self, ConfigSpaceError> {
         let mut config = ConfigSpace::bridge(Identity {
             vendor_id: 0x1B36,
             device_id: 0x000C,
@@ -56,7 +77,8 @@ impl RootPort {
             subsystem_id: 0x1100,
         });
         let _ = config.add_capability(&power())?;
-        let _ = config.add_capability(&express::port(number))?;
+        let capability = if wiring.is_some() { express::hot_plug_port(number) } else { express::port(number) };
+        let express = config.add_capability(&capability)?;
         let _ = config.add_capability(&Capability {
             id: CapabilityId::BRIDGE_SUBSYSTEM,
             body: [0u16, 0x1AF4, 0x1100].into_iter().flat_map(u16::to_le_bytes).collect(),
@@ -66,17 +88,58 @@ impl RootPort {
         config.define(ACS, &header.to_u32().to_le_bytes());
         config.define(ACS + acs::CAPABILITIES, &acs::OF_ROOT_PORT.to_le_bytes());
         config.set_writable(ACS + acs::CONTROL, &acs::OF_ROOT_PORT.to_le_bytes());
-        Ok(Self { label: format!("root port {number}"), config: Mutex::new(config) })
+        let hot_plug = match wiring {
+            Some(wiring) => Some(HotPlug::new(&mut config, express, wiring)?),
+            None => None,
+        };
+        let registers = Mutex::new(Registers { config, hot_plug });
+        Ok(Self { label: format!("root port {number}"), registers })
     }
 
-    fn lock(&self) -> MutexGuard<'_, ConfigSpace> {
-        self.config.lock().unwrap_or_else(PoisonError::into_inner)
+    fn lock(&self) -> MutexGuard<'_, Registers> {
+        self.registers.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Whether the slot can be filled and emptied.
+    #[must_use]
+    pub fn is_hot_plug(&self) -> bool {
+        self.lock().hot_plug.is_some()
+    }
+
+    /// Whether the device behind the port can be reached: it is there, and its slot gives it power.
+    #[must_use]
+    pub fn is_up(&self) -> bool {
+        let Registers { config, hot_plug } = &*self.lock();
+        hot_plug.as_ref().is_none_or(|slot| slot.is_up(config))
+    }
+
+    /// Says that a device came into the slot or left it, which the guest is told. Nothing happens where the slot is full for good.
+    pub fn set_presence(&self, present: bool) {
+        let Registers { config, hot_plug } = &mut *self.lock();
+        if let Some(slot) = hot_plug {
+            slot.set_presence(config, present);
+        }
+    }
+
+    /// The slot is full from the start: the guest finds the device there and is told of nothing.
+    pub fn fill(&self) {
+        let Registers { config, hot_plug } = &mut *self.lock();
+        if let Some(slot) = hot_plug {
+            slot.reset(config, true);
+        }
+    }
+
+    /// Presses the slot's attention button: the guest is asked to let the device go. Whether it listens to the button.
+    #[must_use]
+    pub fn press_button(&self) -> bool {
+        let Registers { config, hot_plug } = &mut *self.lock();
+        hot_plug.as_mut().is_some_and(|slot| slot.press_button(config))
     }
 
     /// The bus behind the port; 0 until one is given.
     #[must_use]
     pub fn secondary_bus(&self) -> u8 {
-        let [bus, ..] = self.lock().read(bridge::SECONDARY_BUS, AccessSize::Byte).to_le_bytes();
+        let [bus, ..] = self.lock().config.read(bridge::SECONDARY_BUS, AccessSize::Byte).to_le_bytes();
         bus
     }
 
@@ -92,8 +155,8 @@ impl RootPort {
         };
         let ((io_base, io_limit), (base, limit)) = (bounds(io, 0xF000), bounds(memory, 0xFFF0_0000));
         let (fast_base, fast_limit) = bounds(prefetchable, 0xFFF0_0000);
-        let mut config = self.lock();
-        let mut write = |offset, data: &[u8]| config.set(offset, data);
+        let mut registers = self.lock();
+        let mut write = |offset, data: &[u8]| registers.config.set(offset, data);
         write(bridge::SECONDARY_BUS, &[bus, bus]);
         write(bridge::IO_BASE, &[port(io_base), port(io_limit)]);
         write(bridge::MEMORY_BASE, &low(base).to_le_bytes());
@@ -128,8 +191,8 @@ impl RootPort {
     /// Whether accesses to all of `start..end` reach the bus behind the port.
     #[must_use]
     pub fn forwards(&self, space: AddressSpace, start: u64, end: u64) -> bool {
-        let config = self.lock();
-        let windows = Self::windows(&config);
+        let Registers { config, .. } = &*self.lock();
+        let windows = Self::windows(config);
         let inside = |window: &Range<u64>| window.start <= start && end <= window.end;
         match space {
             AddressSpace::Port => config.command().contains(Command::IO) && inside(&windows.io),
@@ -143,7 +206,7 @@ impl RootPort {
     /// Whether the bus behind the port is held in reset.
     #[must_use]
     pub fn holds_in_reset(&self) -> bool {
-        let control = self.lock().read(bridge::CONTROL, AccessSize::Byte);
+        let control = self.lock().config.read(bridge::CONTROL, AccessSize::Byte);
         control & u32::from(bridge::SECONDARY_BUS_RESET) != 0
     }
 }
@@ -160,7 +223,12 @@ fn power() -> Capability {
 
 impl Lifecycle for RootPort {
     fn reset(&self) {
-        self.lock().reset();
+        let Registers { config, hot_plug } = &mut *self.lock();
+        let present = hot_plug.as_ref().is_some_and(|slot| slot.is_present(config));
+        config.reset();
+        if let Some(slot) = hot_plug {
+            slot.reset(config, present);
+        }
     }
 }
 
@@ -170,12 +238,19 @@ impl PciFunction for RootPort {
     }
 
     fn config_read(&self, offset: u16, size: AccessSize) -> u32 {
-        self.lock().read(offset, size)
+        self.lock().config.read(offset, size)
     }
 
     fn config_write(&self, offset: u16, size: AccessSize, value: u32) -> Effects {
-        let mut config = self.lock();
+        let Registers { config, hot_plug } = &mut *self.lock();
         let mut effects = config.write(offset, size, value);
+        if let Some(slot) = hot_plug {
+            let before = slot.is_up(config);
+            slot.follow(config, offset, size);
+            if slot.is_up(config) != before {
+                effects |= Effects::REMAP_BARS;
+            }
+        }
         let routing = bridge::END_OF_WINDOWS - bridge::PRIMARY_BUS;
         if touches(offset, size, bridge::PRIMARY_BUS, routing) || touches(offset, size, bridge::CONTROL, 2) {
             effects |= Effects::REMAP_BARS;
@@ -230,7 +305,7 @@ mod tests {
         };
         port.program(5, &forwarded);
         assert_eq!(port.secondary_bus(), 5);
-        assert_eq!(RootPort::windows(&port.lock()), forwarded);
+        assert_eq!(RootPort::windows(&port.lock().config), forwarded);
         let memory = |start, end| port.forwards(AddressSpace::Memory, start, end);
         assert!(!memory(0xC010_0000, 0xC010_1000));
         on(&port);
@@ -245,7 +320,7 @@ mod tests {
         let port = port();
         port.program(1, &Forwarded::default());
         on(&port);
-        assert_eq!(RootPort::windows(&port.lock()), Forwarded::default());
+        assert_eq!(RootPort::windows(&port.lock().config), Forwarded::default());
         assert!(!port.forwards(AddressSpace::Memory, 0xFFF0_0000, 0xFFF0_1000));
     }
 

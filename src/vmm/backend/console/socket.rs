@@ -1,64 +1,38 @@
 //! A console on a Unix socket: one connection at a time, the next one is taken when it is gone.
 //!
-//! What the guest prints while nobody is connected is dropped. The socket is for its owner alone (mode 0600); one that a
-//! machine left behind, which nobody answers at, gives way to a new one.
+//! What the guest prints while nobody is connected is dropped.
 
 use std::io::{self, ErrorKind, Read, Write};
 use std::os::fd::{AsFd, BorrowedFd};
-use std::os::unix::fs::FileTypeExt;
-use std::os::unix::net::{UnixListener, UnixStream};
-use std::path::{Path, PathBuf};
-
-use nix::sys::stat::{Mode, umask};
+use std::os::unix::net::UnixStream;
+use std::path::Path;
 
 use super::End;
+use crate::vmm::backend::listener::Listener;
 use crate::vmm::console::Typed;
 
-/// The socket. Removed when it is dropped.
+/// The socket, and who is connected.
 #[derive(Debug)]
 pub(super) struct ConsoleSocket {
-    listener: UnixListener,
-    path: PathBuf,
+    listener: Listener,
     client: Option<UnixStream>,
 }
 
 impl ConsoleSocket {
     pub(super) fn open(path: &Path) -> io::Result<Self> {
-        remove_stale(path)?;
-        let before = umask(Mode::from_bits_truncate(0o177));
-        let listener = UnixListener::bind(path);
-        umask(before);
-        let listener = listener?;
+        let listener = Listener::bind(path)?;
         listener.set_nonblocking(true)?;
-        Ok(Self { listener, path: path.to_owned(), client: None })
+        Ok(Self { listener, client: None })
     }
 
     fn accept(&mut self) {
         match self.listener.accept() {
-            Ok((client, _)) => match client.set_nonblocking(true) {
+            Ok(client) => match client.set_nonblocking(true) {
                 Ok(()) => self.client = Some(client),
-                Err(error) => tracing::warn!(path = %self.path.display(), %error, "console connection"),
+                Err(error) => tracing::warn!(path = %self.listener.path().display(), %error, "console connection"),
             },
             Err(error) if matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::Interrupted) => {}
-            Err(error) => tracing::debug!(path = %self.path.display(), %error, "console connection"),
-        }
-    }
-}
-
-/// Removes a socket at `path` that nobody answers at.
-fn remove_stale(path: &Path) -> io::Result<()> {
-    let is_socket = std::fs::symlink_metadata(path).is_ok_and(|metadata| metadata.file_type().is_socket());
-    if is_socket && UnixStream::connect(path).is_err_and(|error| error.kind() == ErrorKind::ConnectionRefused)
-    {
-        std::fs::remove_file(path)?;
-    }
-    Ok(())
-}
-
-impl Drop for ConsoleSocket {
-    fn drop(&mut self) {
-        if let Err(error) = std::fs::remove_file(&self.path) {
-            tracing::debug!(path = %self.path.display(), %error, "console socket stays");
+            Err(error) => tracing::debug!(path = %self.listener.path().display(), %error, "console connection"),
         }
     }
 }
@@ -107,6 +81,8 @@ impl End for ConsoleSocket {
 
 #[cfg(test)]
 mod tests {
+    use std::os::unix::net::UnixListener;
+
     use super::*;
 
     #[test]

@@ -23,24 +23,31 @@ pub(super) fn assign(functions: &Functions, windows: &Windows) -> Result<(), Pci
         }
     }
     let mut forwarded: BTreeMap<Slot, Forwarded> = BTreeMap::new();
-    for slot in functions.ports.keys() {
+    for (slot, port) in &functions.ports {
         forwarded.insert(*slot, Forwarded::default());
+        let reserves = |kind: WindowKind| if port.is_hot_plug() { kind.reserve(windows) } else { 0 };
         let mut behind: Vec<WantedBar> = functions.behind(*slot).flat_map(bars).collect();
         behind.sort_by_key(|bar| std::cmp::Reverse(bar.size));
         for kind in [WindowKind::Io, WindowKind::Memory, WindowKind::Prefetchable] {
             let bars: Vec<_> = behind.iter().filter(|bar| bar.window() == kind).cloned().collect();
-            if !bars.is_empty() {
-                requests.push(Request::Window { port: *slot, kind, bars });
+            let reserve = reserves(kind);
+            if !bars.is_empty() || reserve > 0 {
+                requests.push(Request::Window { port: *slot, kind, bars, reserve });
             }
         }
     }
     requests.sort_by_key(|request| std::cmp::Reverse((request.alignment(), request.size())));
     let mut next = windows.clone();
-    for request in &requests {
-        let start = request.take_from(&mut next, windows);
-        match (start, request) {
+    for request in &mut requests {
+        let mut start = request.take_from(&mut next, windows);
+        if start.is_err() && request.forgo_reserve() {
+            start = request.take_from(&mut next, windows);
+        }
+        match (start, &*request) {
+            // What is put into the slot later finds no room.
+            (_, Request::Window { bars, reserve: 0, .. }) if bars.is_empty() => {}
             (Ok(start), Request::Bar(bar)) => bar.write(start),
-            (Ok(start), Request::Window { port, kind, bars }) => {
+            (Ok(start), Request::Window { port, kind, bars, .. }) => {
                 let mut address = start;
                 for bar in bars {
                     bar.write(address);
@@ -127,20 +134,34 @@ impl WindowKind {
             Self::Memory | Self::Prefetchable => MEMORY_STEP,
         }
     }
+
+    /// What is kept for a device that comes later. Above 4 GiB each of the 31 ports of a bus can have as much.
+    fn reserve(self, windows: &Windows) -> u64 {
+        const MOST: u64 = 64 << 30;
+        let Range { start, end } = windows.mmio64;
+        match self {
+            Self::Io => 0,
+            Self::Memory => 2 * MEMORY_STEP,
+            Self::Prefetchable => {
+                let share = end.saturating_sub(start) / 64;
+                if share < MEMORY_STEP { 0 } else { (1 << share.ilog2()).min(MOST) }
+            }
+        }
+    }
 }
 
 /// What needs a piece of the root's windows: a BAR on bus 0, or a window of a port with the BARs behind it, largest first.
 enum Request {
     Bar(WantedBar),
-    Window { port: Slot, kind: WindowKind, bars: Vec<WantedBar> },
+    Window { port: Slot, kind: WindowKind, bars: Vec<WantedBar>, reserve: u64 },
 }
 
 impl Request {
     fn size(&self) -> u64 {
         match self {
             Self::Bar(bar) => bar.size,
-            Self::Window { kind, bars, .. } => {
-                let sum = bars.iter().fold(0u64, |sum, bar| sum.saturating_add(bar.size));
+            Self::Window { kind, bars, reserve, .. } => {
+                let sum = bars.iter().fold(0u64, |sum, bar| sum.saturating_add(bar.size)).max(*reserve);
                 sum.checked_next_multiple_of(kind.step()).unwrap_or(u64::MAX)
             }
         }
@@ -149,7 +170,19 @@ impl Request {
     fn alignment(&self) -> u64 {
         match self {
             Self::Bar(bar) => bar.size,
-            Self::Window { kind, bars, .. } => bars.first().map_or(0, |bar| bar.size).max(kind.step()),
+            Self::Window { kind, bars, reserve, .. } => {
+                // The largest BAR that the reserve could hold has its size.
+                let largest = bars.first().map_or(0, |bar| bar.size).max(*reserve);
+                largest.max(kind.step())
+            }
+        }
+    }
+
+    /// Asks for no more than what is there needs; whether it asked for more before.
+    fn forgo_reserve(&mut self) -> bool {
+        match self {
+            Self::Bar(_) => false,
+            Self::Window { reserve, .. } => std::mem::take(reserve) > 0,
         }
     }
 
@@ -157,11 +190,8 @@ impl Request {
     fn take_from(&self, left: &mut Windows, windows: &Windows) -> Result<u64, PciRootError> {
         let (size, alignment) = (self.size(), self.alignment());
         let (first, kind, may_be_high) = match self {
-            Self::Bar(bar) => (bar, bar.window(), matches!(bar.kind, BarKind::Memory64 { .. })),
-            Self::Window { kind, bars, .. } => {
-                let first = bars.first().expect("a window is there for a BAR");
-                (first, *kind, *kind == WindowKind::Prefetchable)
-            }
+            Self::Bar(bar) => (Some(bar), bar.window(), matches!(bar.kind, BarKind::Memory64 { .. })),
+            Self::Window { kind, bars, .. } => (bars.first(), *kind, *kind == WindowKind::Prefetchable),
         };
         let Windows { pio, mmio32, mmio64 } = left;
         let taken = match kind {
@@ -170,8 +200,8 @@ impl Request {
             _ => take(mmio32, size, alignment),
         };
         taken.ok_or_else(|| PciRootError::NoRoom {
-            label: first.function.label().to_owned(),
-            bar: first.index,
+            label: first.map(|bar| bar.function.label().to_owned()).unwrap_or_default(),
+            bar: first.map_or(0, |bar| bar.index),
             size,
             window: if kind == WindowKind::Io { windows.pio.clone() } else { windows.mmio32.clone() },
         })

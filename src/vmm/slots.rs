@@ -1,0 +1,347 @@
+//! The slots of the machine: root ports and what is in them, from the start or, where the machine has hot plug, at any time.
+//!
+//! Everything here happens on the machine's own thread. A guest that is asked to let a device go answers in its own time, by
+//! switching the slot's power off; whoever asked waits for that outside of this file.
+
+use std::collections::BTreeMap;
+use std::io;
+use std::os::fd::BorrowedFd;
+use std::sync::{Arc, Weak};
+
+use serde::{Deserialize, Serialize};
+use vmm_sys_util::eventfd::{EFD_CLOEXEC, EFD_NONBLOCK, EventFd};
+
+use crate::sys::event;
+use crate::vmm::acpi::dsdt;
+use crate::vmm::config::{DeviceConfig, MachineConfig};
+use crate::vmm::console::{InputQueue, Output, Wiring};
+use crate::vmm::control::Reply;
+use crate::vmm::interrupt::{Lines, MsiSink};
+use crate::vmm::kvm::Vm;
+use crate::vmm::machine::BuildError;
+use crate::vmm::memory::GuestMemory;
+use crate::vmm::pci::root::{PciRoot, Place, Slot};
+use crate::vmm::pci::root_port::RootPort;
+use crate::vmm::pci::{FunctionContext, PciFunction, hotplug};
+use crate::vmm::vfio::{self, VfioError};
+use crate::vmm::virtio::devices::{self as virtio, VirtioConfig};
+
+/// How a device leaves its slot.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Departure {
+    /// The guest is asked by the attention button, and lets it go.
+    Asked,
+    /// It is torn out.
+    Surprise,
+}
+
+/// A slot, and what is in it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SlotState {
+    /// Its number, which is the device number of its root port on bus 0, too.
+    pub slot: u8,
+    /// What is in it.
+    pub device: Option<String>,
+    /// The guest was asked to let the device go.
+    pub leaving: bool,
+}
+
+/// Why a slot cannot be filled or emptied.
+#[derive(Debug, thiserror::Error)]
+pub enum SlotError {
+    /// The machine was started without.
+    #[error("the machine has no hot plug; start it with `--hotplug SOCKET`")]
+    NoHotPlug,
+    /// All are full.
+    #[error("no slot is free; start the machine with more (`spare_slots`), or detach something")]
+    Full,
+    /// The number is that of no slot.
+    #[error("there is no slot {0}")]
+    NoSlot(u8),
+    /// Nothing is in the slot.
+    #[error("slot {0} is empty")]
+    Empty(u8),
+    /// The guest was asked before.
+    #[error("the guest was asked to let slot {0} go and has not answered; a surprise takes it out now")]
+    Leaving(u8),
+    /// The guest has no driver for the slot.
+    #[error("the guest does not listen to the button of slot {0}; a surprise takes the device out now")]
+    Deaf(u8),
+    /// A device of this kind has to be there from the start.
+    #[error("{0} cannot be plugged in; it has to be there from the start")]
+    NotPluggable(&'static str),
+    /// Its settings are wrong, or collide with another device's.
+    #[error("{0}")]
+    Config(String),
+    /// What it needs of the host is not to be had.
+    #[error(transparent)]
+    Build(Box<BuildError>),
+    /// The guest started again.
+    #[error("the guest started again before it let slot {0} go")]
+    Restarted(u8),
+}
+
+/// What makes functions, and where they go.
+#[derive(Debug)]
+pub(super) struct Slots {
+    vm: Arc<Vm>,
+    memory: Arc<GuestMemory>,
+    root: Arc<PciRoot>,
+    lines: Lines,
+    /// That of all passed-through functions; it goes with the last of them.
+    container: Weak<vfio::Container>,
+    config: MachineConfig,
+    /// Signalled when the guest switched a slot's power off; none without hot plug.
+    power_off: Option<Arc<EventFd>>,
+    /// By the number of the slot.
+    ports: BTreeMap<u8, Arc<RootPort>>,
+    devices: BTreeMap<u8, DeviceConfig>,
+    leaving: BTreeMap<u8, Reply>,
+}
+
+impl Slots {
+    /// The slots of `config`'s machine, filled with its devices; their consoles are added to `consoles`.
+    pub(super) fn new(
+        config: &MachineConfig,
+        vm: &Arc<Vm>,
+        memory: &Arc<GuestMemory>,
+        root: &Arc<PciRoot>,
+        lines: Lines,
+        consoles: &mut Vec<Wiring>,
+    ) -> Result<Self, BuildError> {
+        let power_off = match &config.hotplug {
+            Some(_) => Some(Arc::new(EventFd::new(EFD_NONBLOCK | EFD_CLOEXEC).map_err(eventfd)?)),
+            None => None,
+        };
+        let mut slots = Self {
+            vm: Arc::clone(vm),
+            memory: Arc::clone(memory),
+            root: Arc::clone(root),
+            lines,
+            container: Weak::new(),
+            config: MachineConfig { devices: Vec::new(), ..config.clone() },
+            power_off,
+            ports: BTreeMap::new(),
+            devices: BTreeMap::new(),
+            leaving: BTreeMap::new(),
+        };
+        let mut numbers = 1u8..;
+        for device in config.devices.iter().filter(|device| device.is_pci()) {
+            let number = numbers.next().unwrap_or(u8::MAX);
+            let function = slots.function(number, device, Some(consoles))?;
+            slots.add_port(number)?.fill();
+            slots.root.insert(place(number), function)?;
+            slots.devices.insert(number, device.clone());
+        }
+        let spare = config.hotplug.as_ref().map_or(0, |hotplug| hotplug.spare_slots);
+        for number in numbers.take(spare.into()) {
+            slots.add_port(number)?;
+        }
+        Ok(slots)
+    }
+
+    fn add_port(&mut self, number: u8) -> Result<&Arc<RootPort>, BuildError> {
+        let port = match &self.power_off {
+            None => RootPort::new(number),
+            Some(power_off) => RootPort::with_hot_plug(
+                number,
+                hotplug::Wiring {
+                    msi: self.messages(),
+                    intx: self.lines.line(dsdt::intx_gsi(self.config.interrupts, number, 0)),
+                    power_off: Arc::clone(power_off),
+                },
+            ),
+        };
+        let port = Arc::new(port.expect("its capabilities fit"));
+        self.root.insert_port(root_slot(number), &port)?;
+        Ok(self.ports.entry(number).or_insert(port))
+    }
+
+    fn messages(&self) -> Arc<dyn MsiSink> {
+        Arc::new(self.vm.irqchip().clone())
+    }
+
+    /// Makes the function of `device` for slot `number`. Where `consoles` is none, the machine runs already.
+    fn function(
+        &mut self,
+        number: u8,
+        device: &DeviceConfig,
+        consoles: Option<&mut Vec<Wiring>>,
+    ) -> Result<Arc<dyn PciFunction>, BuildError> {
+        let context = FunctionContext {
+            memory: Arc::clone(&self.memory),
+            msi: self.messages(),
+            intx: self.lines.line(dsdt::intx_gsi(self.config.interrupts, number, 0)),
+        };
+        Ok(match device {
+            DeviceConfig::VirtioBlock(config) => virtio::build(VirtioConfig::Block(config), context)?,
+            DeviceConfig::VirtioNet(config) => virtio::build(VirtioConfig::Net(config), context)?,
+            DeviceConfig::VirtioConsole(config) => {
+                let output = Arc::new(Output::new().map_err(eventfd)?);
+                let input = Arc::new(InputQueue::new().map_err(eventfd)?);
+                let console = virtio::console::Console::new(config, Arc::clone(&output), Arc::clone(&input));
+                if let Some(consoles) = consoles {
+                    consoles.push(Wiring { target: config.clone(), output, receiver: input });
+                }
+                virtio::build(VirtioConfig::Console(&Arc::new(console)), context)?
+            }
+            DeviceConfig::VirtioRng(config) => virtio::build(VirtioConfig::Rng(config), context)?,
+            DeviceConfig::VfioPci(config) => vfio::open(config, &self.container()?, context)?,
+            DeviceConfig::Pvpanic(_) | DeviceConfig::Vmgenid(_) | DeviceConfig::IsaDebugExit(_) => {
+                unreachable!("devices of the chipset are in no slot")
+            }
+        })
+    }
+
+    /// The container that all passed-through functions share. KVM's part in it only speeds interrupts up.
+    fn container(&mut self) -> Result<Arc<vfio::Container>, VfioError> {
+        if let Some(container) = self.container.upgrade() {
+            return Ok(container);
+        }
+        let device = self.vm.vfio_device();
+        if let Err(error) = &device {
+            tracing::warn!(%error, "KVM has no VFIO device; interrupts of passed-through functions are slower");
+        }
+        let container = vfio::Container::new(device.ok(), Arc::clone(&self.memory))?;
+        self.container = Arc::downgrade(&container);
+        Ok(container)
+    }
+
+    /// Numbers of all slots.
+    pub(super) fn numbers(&self) -> impl Iterator<Item = u8> {
+        self.ports.keys().copied()
+    }
+
+    /// What is in the slots that are full.
+    pub(super) fn devices(&self) -> impl Iterator<Item = (u8, &DeviceConfig)> {
+        self.devices.iter().map(|(number, device)| (*number, device))
+    }
+
+    /// All slots.
+    pub(super) fn list(&self) -> Vec<SlotState> {
+        let state = |number: u8| SlotState {
+            slot: number,
+            device: self.devices.get(&number).map(DeviceConfig::label),
+            leaving: self.leaving.contains_key(&number),
+        };
+        self.numbers().map(state).collect()
+    }
+
+    /// Puts `device` into the first slot that is free, and tells the guest. The number of the slot.
+    pub(super) fn attach(&mut self, device: DeviceConfig) -> Result<u8, SlotError> {
+        if self.power_off.is_none() {
+            return Err(SlotError::NoHotPlug);
+        }
+        if !device.is_pluggable() {
+            return Err(SlotError::NotPluggable(device.kind()));
+        }
+        let number = self.numbers().find(|number| !self.devices.contains_key(number));
+        let number = number.ok_or(SlotError::Full)?;
+        self.check(&device)?;
+        let function = self.function(number, &device, None).map_err(built)?;
+        self.root.plug(place(number), function).map_err(|error| built(error.into()))?;
+        tracing::info!(machine = self.config.name, slot = number, device = device.label(), "attached");
+        self.devices.insert(number, device);
+        Ok(number)
+    }
+
+    /// What is wrong with `device` beside those that are there.
+    fn check(&self, device: &DeviceConfig) -> Result<(), SlotError> {
+        let devices = self.devices.values().chain([device]).cloned().collect();
+        let errors = MachineConfig { devices, ..self.config.clone() }.check();
+        match errors.first() {
+            None => Ok(()),
+            Some(error) => Err(SlotError::Config(error.problem.clone())),
+        }
+    }
+
+    /// Takes the device out of slot `number`, or asks the guest to let it go; `reply` is answered when it is out, or when it is
+    /// known that it will not be.
+    pub(super) fn detach(&mut self, number: u8, departure: Departure, reply: Reply) {
+        match self.may_leave(number, departure) {
+            Err(error) => reply.refuse(error),
+            Ok(Leaves::Now) => {
+                self.take_out(number);
+                reply.slot(number);
+            }
+            Ok(Leaves::Later) => {
+                self.leaving.insert(number, reply);
+            }
+        }
+    }
+
+    fn may_leave(&self, number: u8, departure: Departure) -> Result<Leaves, SlotError> {
+        if self.power_off.is_none() {
+            return Err(SlotError::NoHotPlug);
+        }
+        let port = self.ports.get(&number).ok_or(SlotError::NoSlot(number))?;
+        if !self.devices.contains_key(&number) {
+            return Err(SlotError::Empty(number));
+        }
+        // Without power, the guest let it go before it was asked.
+        if departure == Departure::Surprise || !port.is_up() {
+            return Ok(Leaves::Now);
+        }
+        if self.leaving.contains_key(&number) {
+            return Err(SlotError::Leaving(number));
+        }
+        if port.press_button() { Ok(Leaves::Later) } else { Err(SlotError::Deaf(number)) }
+    }
+
+    /// Empties slot `number`, and tells whoever waits for it.
+    fn take_out(&mut self, number: u8) {
+        self.root.unplug(root_slot(number));
+        if let Some(device) = self.devices.remove(&number) {
+            tracing::info!(machine = self.config.name, slot = number, device = device.label(), "detached");
+        }
+        if let Some(reply) = self.leaving.remove(&number) {
+            reply.slot(number);
+        }
+    }
+
+    /// Readable when the guest switched a slot's power off; none without hot plug.
+    pub(super) fn powered_off(&self) -> Option<BorrowedFd<'_>> {
+        self.power_off.as_deref().map(event::borrow)
+    }
+
+    /// Takes out what the guest was asked to let go, and did.
+    pub(super) fn settle(&mut self) {
+        if let Some(power_off) = &self.power_off {
+            drop(power_off.read());
+        }
+        let gone = self.leaving.keys().filter(|number| self.ports.get(number).is_none_or(|port| !port.is_up()));
+        for number in gone.copied().collect::<Vec<_>>() {
+            self.take_out(number);
+        }
+    }
+
+    /// The machine was reset: what was asked is forgotten.
+    pub(super) fn reset(&mut self) {
+        for (number, reply) in std::mem::take(&mut self.leaving) {
+            reply.refuse(SlotError::Restarted(number));
+        }
+    }
+}
+
+enum Leaves {
+    Now,
+    /// When the guest switches the power off.
+    Later,
+}
+
+fn eventfd(source: io::Error) -> BuildError {
+    BuildError::Process { what: "make an eventfd", source }
+}
+
+fn built(error: BuildError) -> SlotError {
+    SlotError::Build(Box::new(error))
+}
+
+fn root_slot(number: u8) -> Slot {
+    Slot::new(number, 0).expect("the configuration was checked: at most 30 slots")
+}
+
+fn place(number: u8) -> Place {
+    Place::behind(root_slot(number), 0).expect("function 0")
+}

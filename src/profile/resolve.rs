@@ -8,7 +8,8 @@ use crate::setup::goal::{Selector, is_kernel_name, wrong_kernel_argument};
 use crate::spec::cpu_list::CpuList;
 use crate::spec::pci::PciAddress;
 use crate::vmm::config::{
-    BootConfig, ConfigError, DeviceConfig, MachineConfig, ModuleConfig, SerialConfig, is_name,
+    BootConfig, ConfigError, DeviceConfig, MachineConfig, ModuleConfig, OnPci, PciSettings, RomConfig,
+    SerialConfig, is_name,
 };
 use crate::vmm::vfio::VfioConfig;
 
@@ -151,8 +152,7 @@ struct Gather<'a> {
 }
 
 impl Gather<'_> {
-    /// The machine, with everything that is wrong with it in `self.errors`. Devices of which `lookup` does not know
-    /// the function (`None`) are left out.
+    /// The machine, with everything that is wrong with it in `self.errors`.
     fn machine<E: Display>(
         self,
         lookup: impl Fn(&Selector) -> Result<Option<PciAddress>, E>,
@@ -160,16 +160,16 @@ impl Gather<'_> {
         let Machine { cpus, interrupts, memory, numa, boot, serial, hpet, smbios, on_reboot, devices } =
             &self.profile.machine;
         let absolute = |path: &PathBuf| self.directory.join(path);
-        let (mut configs, mut positions) = (Vec::new(), Vec::new());
+        let mut configs = Vec::new();
         for (position, device) in devices.iter().enumerate() {
-            let config = match device.clone() {
+            let mut config = match device.clone() {
                 Device::VirtioBlock(mut block) => {
-                    block.path = absolute(&block.path);
+                    block.device.path = absolute(&block.device.path);
                     DeviceConfig::VirtioBlock(block)
                 }
                 Device::VirtioNet(net) => DeviceConfig::VirtioNet(net),
                 Device::VirtioConsole(mut console) => {
-                    if let Some(path) = console.paths_mut() {
+                    if let Some(path) = console.device.paths_mut() {
                         *path = absolute(path);
                     }
                     DeviceConfig::VirtioConsole(console)
@@ -178,18 +178,20 @@ impl Gather<'_> {
                 Device::Pvpanic(pvpanic) => DeviceConfig::Pvpanic(pvpanic),
                 Device::Vmgenid(identity) => DeviceConfig::Vmgenid(identity),
                 Device::IsaDebugExit(port) => DeviceConfig::IsaDebugExit(port),
-                Device::VfioPci(function) => match lookup(&function.select) {
-                    Ok(Some(address)) => DeviceConfig::VfioPci(VfioConfig { address }),
-                    Ok(None) => continue,
-                    Err(error) => {
+                Device::VfioPci(OnPci { device: function, pci }) => {
+                    let found = lookup(&function.select).unwrap_or_else(|error| {
                         let setting = format!("machine.devices.{position}.vfio-pci.select");
                         self.errors.push(ConfigError::new(setting, error.to_string()));
-                        continue;
-                    }
-                },
+                        None
+                    });
+                    let address = found.unwrap_or_else(|| unknown(position));
+                    DeviceConfig::VfioPci(OnPci { device: VfioConfig { address }, pci })
+                }
             };
+            if let Some(PciSettings { rom: RomConfig::File(path), .. }) = config.pci_mut() {
+                *path = absolute(path);
+            }
             configs.push(config);
-            positions.push(position);
         }
         let mut memory = memory.clone();
         memory.file = memory.file.as_ref().map(absolute);
@@ -222,18 +224,18 @@ impl Gather<'_> {
             on_reboot: *on_reboot,
             devices: configs,
         };
-        // The name was checked as the profile's; devices that were left out shift the positions of the rest.
+        // The name was checked as the profile's.
         let wrong = config.check().into_iter().filter(|error| error.setting != "name");
         self.errors.extend(wrong.map(|ConfigError { setting, problem }| {
-            let device = setting.strip_prefix("devices.").and_then(|rest| rest.split_once('.'));
-            let setting = device
-                .and_then(|(index, rest)| Some((positions.get(index.parse::<usize>().ok()?)?, rest)))
-                .map_or_else(
-                    || format!("machine.{setting}"),
-                    |(position, rest)| format!("machine.devices.{position}.{rest}"),
-                );
+            let setting = format!("machine.{setting}");
             ConfigError { setting, problem }
         }));
         config
     }
+}
+
+/// Stands for the function of the device at `position` while nobody knows which one it is: no other device has it.
+fn unknown(position: usize) -> PciAddress {
+    let domain = u32::MAX - u32::try_from(position).unwrap_or(u32::MAX);
+    PciAddress { domain, bus: 0, device: 0, function: 0 }
 }

@@ -4,6 +4,7 @@
 //! [`MachineConfig::check`] says what is wrong with them, all at once. Whoever makes a `MachineConfig` (`profile`)
 //! hands it on only when that list is empty.
 
+mod places;
 pub mod short_form;
 
 use std::collections::BTreeMap;
@@ -25,6 +26,9 @@ use crate::vmm::chipset::vmgenid::VmGenIdConfig;
 pub use crate::vmm::memory::config::{HugePages, MemoryConfig};
 use crate::vmm::numa;
 pub use crate::vmm::numa::NodeConfig;
+pub use crate::vmm::pci::on_pci::{OnPci, PciSettings};
+pub use crate::vmm::pci::rom::RomConfig;
+use crate::vmm::pci::root::Place;
 pub use crate::vmm::smbios::SmbiosConfig;
 pub use crate::vmm::vcpu::config::{CpuConfig, CpuModel, Features};
 use crate::vmm::vfio::VfioConfig;
@@ -32,6 +36,8 @@ use crate::vmm::virtio::devices::block::BlockConfig;
 use crate::vmm::virtio::devices::console::ConsoleConfig;
 use crate::vmm::virtio::devices::net::NetConfig;
 use crate::vmm::virtio::devices::rng::RngConfig;
+pub use places::MAX_PORTS;
+pub(in crate::vmm) use places::places;
 pub use short_form::{ShortForm, ShortOrLong};
 
 /// Most vCPUs that a machine can have.
@@ -41,8 +47,6 @@ pub const MIN_MEMORY: ByteSize = ByteSize::from_mebibytes(16);
 /// Most guest RAM.
 pub const MAX_MEMORY: ByteSize = ByteSize::from_mebibytes(256 << 10);
 
-/// Most devices: PCI bus 0 has 32 slots, of which the host bridge takes 0 and the chipset 31.
-pub const MAX_DEVICES: usize = 30;
 /// Most modules of a multiboot kernel, beside its initial RAM disk.
 pub const MAX_MODULES: usize = multiboot::MAX_MODULES - 1;
 /// Most serial ports.
@@ -97,7 +101,7 @@ pub struct MachineConfig {
     pub smbios: SmbiosConfig,
     /// What the machine does when the guest asks for a reboot.
     pub on_reboot: OnReboot,
-    /// Devices in the order of their PCI addresses.
+    /// Its devices. Those on the PCI bus that have no address of their own are found in this order.
     pub devices: Vec<DeviceConfig>,
 }
 
@@ -197,15 +201,15 @@ pub enum InterruptMode {
 #[serde(rename_all = "kebab-case")]
 pub enum DeviceConfig {
     /// Paravirtual disk.
-    VirtioBlock(BlockConfig),
+    VirtioBlock(OnPci<BlockConfig>),
     /// Paravirtual network card.
-    VirtioNet(NetConfig),
+    VirtioNet(OnPci<NetConfig>),
     /// Paravirtual console.
-    VirtioConsole(ConsoleConfig),
+    VirtioConsole(OnPci<ConsoleConfig>),
     /// Paravirtual entropy source.
-    VirtioRng(RngConfig),
+    VirtioRng(OnPci<RngConfig>),
     /// A host function, passed through.
-    VfioPci(VfioConfig),
+    VfioPci(OnPci<VfioConfig>),
     /// The port by which a guest kernel reports its panic.
     Pvpanic(PvpanicConfig),
     /// An identity of this start of the machine.
@@ -227,6 +231,31 @@ impl DeviceConfig {
             Self::Pvpanic(_) => "pvpanic",
             Self::Vmgenid(_) => "vmgenid",
             Self::IsaDebugExit(_) => "isa-debug-exit",
+        }
+    }
+
+    /// What it is told as a PCI device, if it is one.
+    #[must_use]
+    pub fn pci(&self) -> Option<&PciSettings> {
+        match self {
+            Self::VirtioBlock(OnPci { pci, .. })
+            | Self::VirtioNet(OnPci { pci, .. })
+            | Self::VirtioConsole(OnPci { pci, .. })
+            | Self::VirtioRng(OnPci { pci, .. })
+            | Self::VfioPci(OnPci { pci, .. }) => Some(pci),
+            Self::Pvpanic(_) | Self::Vmgenid(_) | Self::IsaDebugExit(_) => None,
+        }
+    }
+
+    /// Like [`Self::pci`], to be changed.
+    pub fn pci_mut(&mut self) -> Option<&mut PciSettings> {
+        match self {
+            Self::VirtioBlock(OnPci { pci, .. })
+            | Self::VirtioNet(OnPci { pci, .. })
+            | Self::VirtioConsole(OnPci { pci, .. })
+            | Self::VirtioRng(OnPci { pci, .. })
+            | Self::VfioPci(OnPci { pci, .. }) => Some(pci),
+            Self::Pvpanic(_) | Self::Vmgenid(_) | Self::IsaDebugExit(_) => None,
         }
     }
 }
@@ -273,12 +302,6 @@ impl MachineConfig {
             let count = self.boot.modules.len();
             wrong("boot.modules", format!("{count} are too many; a kernel gets at most {MAX_MODULES}"));
         }
-        if self.devices.len() > MAX_DEVICES {
-            wrong(
-                "devices",
-                format!("{} are too many; a machine has at most {MAX_DEVICES}", self.devices.len()),
-            );
-        }
         if self.serial.len() > MAX_SERIAL_PORTS {
             wrong(
                 "serial",
@@ -286,7 +309,18 @@ impl MachineConfig {
             );
         }
         self.check_devices(&mut errors);
+        places(&self.devices, &mut errors);
         errors
+    }
+
+    /// Writes down at which address each device is, where the configuration leaves it to their order.
+    pub fn fix_addresses(&mut self) {
+        let places = places(&self.devices, &mut Vec::new());
+        for (device, place) in self.devices.iter_mut().zip(places) {
+            if let Some(pci) = device.pci_mut() {
+                pci.guest_address = place.map(Place::address);
+            }
+        }
     }
 
     fn check_devices(&self, errors: &mut Vec<ConfigError>) {
@@ -422,7 +456,7 @@ mod tests {
     }
 
     fn tap(name: &str, mac: Option<&str>) -> DeviceConfig {
-        DeviceConfig::VirtioNet(NetConfig { tap: name.to_owned(), mac: mac.map(str::to_owned) })
+        DeviceConfig::VirtioNet(NetConfig { tap: name.to_owned(), mac: mac.map(str::to_owned) }.into())
     }
 
     fn settings(machine: &MachineConfig) -> Vec<String> {
@@ -434,8 +468,8 @@ mod tests {
         let machine = machine(vec![
             tap("tap0", Some("52:54:00:12:34:56")),
             tap("tap1", None),
-            DeviceConfig::VirtioRng(RngConfig {}),
-            DeviceConfig::VirtioRng(RngConfig {}),
+            DeviceConfig::VirtioRng(RngConfig {}.into()),
+            DeviceConfig::VirtioRng(RngConfig {}.into()),
         ]);
         assert_eq!(machine.check(), []);
     }
@@ -461,8 +495,11 @@ mod tests {
         machine.cpus = CpuConfig::from_value(255);
         machine.memory.size = ByteSize::from_bytes(0);
         machine.boot.cmdline = "x\n".repeat(1024);
-        machine.devices = vec![DeviceConfig::VirtioRng(RngConfig {}); MAX_DEVICES + 1];
-        assert_eq!(settings(&machine), ["name", "cpus", "memory", "boot.cmdline", "boot.cmdline", "devices"]);
+        machine.devices = vec![DeviceConfig::VirtioRng(RngConfig {}.into()); usize::from(MAX_PORTS) + 1];
+        assert_eq!(
+            settings(&machine),
+            ["name", "cpus", "memory", "boot.cmdline", "boot.cmdline", "devices.30.virtio-rng"]
+        );
     }
 
     #[test]
@@ -495,14 +532,11 @@ mod tests {
     #[test]
     fn nothing_of_the_host_is_given_out_twice() {
         let disk = || {
-            DeviceConfig::VirtioBlock(BlockConfig {
-                path: "/disk".into(),
-                format: crate::vmm::virtio::devices::block::ImageFormat::Raw,
-                readonly: false,
-                serial: None,
-            })
+            let format = crate::vmm::virtio::devices::block::ImageFormat::Raw;
+            let disk = BlockConfig { path: "/disk".into(), format, readonly: false, serial: None };
+            DeviceConfig::VirtioBlock(disk.into())
         };
-        let function = || DeviceConfig::VfioPci(VfioConfig { address: "01:10.0".parse().unwrap() });
+        let function = || DeviceConfig::VfioPci(VfioConfig { address: "01:10.0".parse().unwrap() }.into());
         let panic = || DeviceConfig::Pvpanic(PvpanicConfig {});
         let machine = machine(vec![
             disk(),

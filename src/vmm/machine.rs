@@ -24,7 +24,9 @@ use crate::vmm::chipset::hpet::{HighPrecisionTimers, Hpet};
 use crate::vmm::chipset::power::Power;
 use crate::vmm::chipset::vmgenid::VmGenId;
 use crate::vmm::chipset::{debugcon, fw_cfg, hpet, i8042, port92, pvpanic, rtc, serial};
-use crate::vmm::config::{ConfigError, DeviceConfig, InterruptMode, MachineConfig, OnReboot, SerialConfig};
+use crate::vmm::config::{
+    ConfigError, DeviceConfig, InterruptMode, MachineConfig, OnReboot, SerialConfig, places,
+};
 use crate::vmm::console::{self, InputQueue, Output, Port, Wiring};
 use crate::vmm::events::{Control, Order};
 use crate::vmm::interrupt::irqchip::{ChipState, IOAPIC_INPUTS, TIMER_INPUT};
@@ -37,6 +39,7 @@ use crate::vmm::memory::{GuestMemory, MemoryError, Wanted, Watch};
 use crate::vmm::numa;
 use crate::vmm::pci::access::{CONFIG_PORTS, CONFIG_PORTS_LENGTH, ConfigPorts, Ecam};
 use crate::vmm::pci::lpc_bridge::{self, LpcBridge};
+use crate::vmm::pci::rom::{Rom, RomError};
 use crate::vmm::pci::root::{PciRoot, PciRootError, Place, Slot, Windows};
 use crate::vmm::pci::root_port::RootPort;
 use crate::vmm::pci::{FunctionContext, PciFunction};
@@ -75,6 +78,17 @@ pub enum BuildError {
     /// PCI.
     #[error(transparent)]
     Pci(#[from] PciRootError),
+    /// There is no room for a device's BARs.
+    #[error("{setting}: {source}")]
+    NoRoom {
+        /// Which device, as in [`ConfigError`].
+        setting: String,
+        /// What does not fit.
+        source: PciRootError,
+    },
+    /// An expansion ROM.
+    #[error(transparent)]
+    Rom(#[from] RomError),
     /// A virtio device.
     #[error(transparent)]
     Virtio(#[from] VirtioError),
@@ -181,6 +195,7 @@ impl Machine {
         // What can be wrong with files is found before a device is touched.
         let start = Start::open(&config.boot)?;
         let programming = start.programming();
+        let roms = roms(&config.devices)?;
         if let Start::Firmware(firmware) = &start {
             firmware.check_interrupts(config.interrupts).map_err(BootError::from)?;
         }
@@ -256,10 +271,10 @@ impl Machine {
         let power = chipset.add_interrupting(config, &shared, &lines, timer)?;
 
         // virtio and passed-through functions, in the order of the configuration.
-        let functions = add_functions(config, &vm, &memory, &lines, &shared.root, &mut consoles)?;
+        let functions = add_functions(config, &roms, &vm, &memory, &lines, &shared.root, &mut consoles)?;
 
         // BARs, then the tables that describe the result.
-        shared.root.place_bars()?;
+        shared.root.place_bars().map_err(|error| no_room(error, &functions, config))?;
         set_interrupt_lines(&shared.root, config.interrupts);
         let tables = Tables::build(&Platform {
             apic_ids: (0..topology.count()).map(|index| topology.apic_id(index)).collect(),
@@ -268,7 +283,7 @@ impl Machine {
             interrupts: config.interrupts,
             windows,
             last_bus: shared.root.last_bus(),
-            interrupt_devices: functions.iter().map(|(number, _)| *number).collect(),
+            interrupt_devices: shared.root.ports(),
             pvpanic: has_pvpanic,
             vmgenid: has_vmgenid,
             hpet: config.hpet,
@@ -600,23 +615,50 @@ fn nodes(config: &MachineConfig, memory: &GuestMemory) -> Vec<Node> {
         .collect()
 }
 
-/// Builds all PCI functions and inserts them from device 1 on; the device numbers taken, and for what.
+/// The expansion ROM of each device, none of those that are not on the PCI bus.
+fn roms(devices: &[DeviceConfig]) -> Result<Vec<Option<Rom>>, RomError> {
+    devices.iter().map(|device| device.pci().map(|pci| Rom::load(&pci.rom)).transpose()).collect()
+}
+
+/// Says in which device's BARs there was no room for, as far as it was one of the configuration's.
+fn no_room(error: PciRootError, functions: &[(Place, &DeviceConfig)], config: &MachineConfig) -> BuildError {
+    let PciRootError::NoRoom { place, .. } = error else { return error.into() };
+    let found = functions.iter().find(|(other, _)| *other == place).and_then(|(_, device)| {
+        let index = config.devices.iter().position(|other| std::ptr::eq(other, *device))?;
+        Some(format!("devices.{index}.{}", device.kind()))
+    });
+    match found {
+        Some(setting) => BuildError::NoRoom { setting, source: error },
+        None => error.into(),
+    }
+}
+
+/// Builds all PCI functions and inserts them, each behind its root port; where, and for what.
 fn add_functions<'a>(
     config: &'a MachineConfig,
+    roms: &[Option<Rom>],
     vm: &Arc<Vm>,
     memory: &Arc<GuestMemory>,
     lines: &Lines,
     root: &PciRoot,
     consoles: &mut Vec<Wiring>,
-) -> Result<Vec<(u8, &'a DeviceConfig)>, BuildError> {
-    let mut numbers = Vec::new();
+) -> Result<Vec<(Place, &'a DeviceConfig)>, BuildError> {
+    let places = places(&config.devices, &mut Vec::new());
+    let last = places.iter().flatten().filter_map(|place| place.port()).map(Slot::device).max();
+    for number in 1..=last.unwrap_or(0) {
+        let slot = Slot::new(number, 0).expect("the configuration was checked: ports are below 31");
+        root.insert_port(slot, &Arc::new(RootPort::new(number).expect("its capabilities fit")))?;
+    }
+    let mut functions = Vec::new();
     let mut container = None;
-    let mut next = 1u8;
-    for device in &config.devices {
+    for ((device, place), rom) in config.devices.iter().zip(places).zip(roms) {
+        // What is not on the PCI bus is part of the chipset.
+        let (Some(place), Some(rom)) = (place, rom) else { continue };
         let context = || FunctionContext {
             memory: Arc::clone(memory),
             msi: Arc::new(vm.irqchip().clone()) as Arc<dyn MsiSink>,
-            intx: lines.line(dsdt::intx_gsi(config.interrupts, next, 0)),
+            intx: lines.line(dsdt::intx_gsi(config.interrupts, place.wired_device(), 0)),
+            rom: rom.clone(),
         };
         let function: Arc<dyn PciFunction> = match device {
             DeviceConfig::VirtioBlock(config) => virtio::build(VirtioConfig::Block(config), context())?,
@@ -624,8 +666,9 @@ fn add_functions<'a>(
             DeviceConfig::VirtioConsole(config) => {
                 let output = Arc::new(Output::new().map_err(process("make an eventfd"))?);
                 let input = Arc::new(InputQueue::new().map_err(process("make an eventfd"))?);
-                let console = virtio::console::Console::new(config, Arc::clone(&output), Arc::clone(&input));
-                consoles.push(Wiring { target: config.clone(), output, receiver: input });
+                let console =
+                    virtio::console::Console::new(&config.device, Arc::clone(&output), Arc::clone(&input));
+                consoles.push(Wiring { target: config.device.clone(), output, receiver: input });
                 virtio::build(VirtioConfig::Console(&Arc::new(console)), context())?
             }
             DeviceConfig::VirtioRng(config) => virtio::build(VirtioConfig::Rng(config), context())?,
@@ -636,16 +679,16 @@ fn add_functions<'a>(
                 };
                 vfio::open(config, &container, context())?
             }
-            // Part of the chipset, not of the PCI bus.
             DeviceConfig::Pvpanic(_) | DeviceConfig::Vmgenid(_) | DeviceConfig::IsaDebugExit(_) => continue,
         };
-        let slot = Slot::new(next, 0).expect("the configuration was checked: at most 30 devices");
-        root.insert_port(slot, &Arc::new(RootPort::new(next).expect("its capabilities fit")))?;
-        root.insert(Place::behind(slot, 0).expect("function 0"), function)?;
-        numbers.push((next, device));
-        next += 1;
+        if let Rom::Image(image) = rom {
+            let id = |register| u16::try_from(function.config_read(register, AccessSize::Word)).unwrap_or(0);
+            image.warn_unless_for(function.label(), id(header::VENDOR_ID), id(header::DEVICE_ID));
+        }
+        root.insert(place, function)?;
+        functions.push((place, device));
     }
-    Ok(numbers)
+    Ok(functions)
 }
 
 /// Tells each function's driver which input of the PIC is its pin's, as firmware does (PCI 3.0, 6.2.4): an operating system

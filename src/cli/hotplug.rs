@@ -149,9 +149,10 @@ pub(crate) fn run(args: &Args, context: &Context) -> CliResult {
 fn absolute(device: &Device) -> Result<Device, Failure> {
     let mut device = device.clone();
     if let Device::VirtioBlock(block) = &mut device {
-        block.path = std::path::absolute(&block.path).map_err(|error| {
+        let path = &mut block.device.path;
+        *path = std::path::absolute(&*path).map_err(|error| {
             Failure::caused(
-                format_args!("cannot find the directory of {}", block.path.display()),
+                format_args!("cannot find the directory of {}", path.display()),
                 Exit::Host,
                 error,
             )
@@ -192,14 +193,14 @@ fn ask(socket: &Path, request: &Request) -> Result<Answer, Failure> {
 
 fn render(slots: &[SlotState]) -> String {
     let mut table = Table::new(&["SLOT", "DEVICE", "STATE"], table::terminal_width());
-    for SlotState { slot, device, leaving } in slots {
-        let state = match (device, leaving) {
-            (None, _) => "empty",
-            (Some(_), false) => "in use",
-            (Some(_), true) => "the guest was asked to let it go",
+    for SlotState { slot, devices, leaving } in slots {
+        let state = match (devices.as_slice(), leaving) {
+            ([], _) => "empty",
+            (_, false) => "in use",
+            (_, true) => "the guest was asked to let it go",
         };
-        let device = device.clone().unwrap_or_default();
-        table.row([(Tone::Plain, slot.to_string()), (Tone::Plain, device), (Tone::Plain, state.to_owned())]);
+        let row = [slot.to_string(), devices.join(", "), state.to_owned()];
+        table.row(row.map(|text| (Tone::Plain, text)));
     }
     table.render()
 }

@@ -216,7 +216,7 @@ fn configure(args: &Args, context: &Context) -> Result<MachineConfig, Failure> {
             let mut loaded = Loaded::from_flags();
             DEFAULT_CMDLINE.clone_into(&mut loaded.profile.machine.boot.cmdline);
             loaded.profile.machine.devices =
-                vec![Device::VirtioRng(RngConfig {}), Device::Pvpanic(PvpanicConfig {})];
+                vec![Device::VirtioRng(RngConfig {}.into()), Device::Pvpanic(PvpanicConfig {})];
             loaded
         }
     };
@@ -310,14 +310,16 @@ fn lay_over(args: &Args, loaded: &mut Loaded) -> Result<(), Failure> {
     }
     let devices = &mut loaded.profile.machine.devices;
     for console in &args.console {
-        devices.push(Device::VirtioConsole(place(console)?));
+        devices.push(Device::VirtioConsole(place(console)?.into()));
     }
     for disk in &args.disk {
         let (path, readonly) = (absolute(&disk.path)?, disk.readonly);
-        devices.push(Device::VirtioBlock(block(path, readonly)));
+        devices.push(Device::VirtioBlock(block(path, readonly).into()));
     }
-    devices.extend(args.tap.iter().map(|tap| Device::VirtioNet(NetConfig { tap: tap.clone(), mac: None })));
-    devices.extend(args.vfio.iter().map(|select| Device::VfioPci(VfioBlock { select: select.clone() })));
+    let cards = args.tap.iter().map(|tap| NetConfig { tap: tap.clone(), mac: None });
+    devices.extend(cards.map(|card| Device::VirtioNet(card.into())));
+    let functions = args.vfio.iter().map(|select| VfioBlock { select: select.clone() });
+    devices.extend(functions.map(|function| Device::VfioPci(function.into())));
     Ok(())
 }
 

@@ -1,5 +1,6 @@
 //! From what a profile says to a machine that can be built: all errors at once, each with the path of its setting.
 
+use std::convert::Infallible;
 use std::fmt::Display;
 use std::path::{Path, PathBuf};
 
@@ -8,7 +9,8 @@ use crate::setup::goal::{Selector, is_kernel_name, wrong_kernel_argument};
 use crate::spec::cpu_list::CpuList;
 use crate::spec::pci::PciAddress;
 use crate::vmm::config::{
-    BootConfig, ConfigError, DeviceConfig, HotplugConfig, MachineConfig, ModuleConfig, SerialConfig, is_name,
+    BootConfig, ConfigError, DeviceConfig, HotplugConfig, MachineConfig, ModuleConfig, OnPci, PciSettings,
+    RomConfig, SerialConfig, is_name,
 };
 use crate::vmm::vfio::VfioConfig;
 
@@ -36,7 +38,7 @@ pub fn check(profile: &Profile) -> Vec<ConfigError> {
     let mut errors = check_outside_machine(profile);
     let kernel = Some(profile.machine.boot.kernel.clone().unwrap_or_default());
     let by_address = |selector: &Selector| match selector {
-        Selector::Address(address) => Ok::<_, std::convert::Infallible>(Some(*address)),
+        Selector::Address(address) => Ok::<_, Infallible>(Some(*address)),
         _ => Ok(None),
     };
     Gather { profile, directory: Path::new("/"), kernel, errors: &mut errors }.machine(by_address);
@@ -144,36 +146,38 @@ fn is_driver(text: &str) -> bool {
 }
 
 /// One device as a machine has it: relative paths are taken from `directory`, `lookup` says which function a selector names.
-/// None where it does not know.
 ///
 /// # Errors
-/// Those of `lookup`.
+/// That of `lookup`.
 pub fn resolve_device<E>(
     device: Device,
     directory: &Path,
-    lookup: impl Fn(&Selector) -> Result<Option<PciAddress>, E>,
-) -> Result<Option<DeviceConfig>, E> {
-    Ok(Some(match device {
+    lookup: impl FnOnce(&Selector) -> Result<PciAddress, E>,
+) -> Result<DeviceConfig, E> {
+    let absolute = |path: &mut PathBuf| *path = directory.join(&*path);
+    let mut config = match device {
         Device::VirtioBlock(mut block) => {
-            block.path = directory.join(&block.path);
+            absolute(&mut block.device.path);
             DeviceConfig::VirtioBlock(block)
         }
         Device::VirtioNet(net) => DeviceConfig::VirtioNet(net),
         Device::VirtioConsole(mut console) => {
-            if let Some(path) = console.paths_mut() {
-                *path = directory.join(&*path);
-            }
+            console.device.paths_mut().into_iter().for_each(absolute);
             DeviceConfig::VirtioConsole(console)
         }
         Device::VirtioRng(rng) => DeviceConfig::VirtioRng(rng),
         Device::Pvpanic(pvpanic) => DeviceConfig::Pvpanic(pvpanic),
         Device::Vmgenid(identity) => DeviceConfig::Vmgenid(identity),
         Device::IsaDebugExit(port) => DeviceConfig::IsaDebugExit(port),
-        Device::VfioPci(function) => match lookup(&function.select)? {
-            Some(address) => DeviceConfig::VfioPci(VfioConfig { address }),
-            None => return Ok(None),
-        },
-    }))
+        Device::VfioPci(OnPci { device: function, pci }) => {
+            let address = lookup(&function.select)?;
+            DeviceConfig::VfioPci(OnPci { device: VfioConfig { address }, pci })
+        }
+    };
+    if let Some(PciSettings { rom: RomConfig::File(path), .. }) = config.pci_mut() {
+        absolute(path);
+    }
+    Ok(config)
 }
 
 struct Gather<'a> {
@@ -184,8 +188,7 @@ struct Gather<'a> {
 }
 
 impl Gather<'_> {
-    /// The machine, with everything that is wrong with it in `self.errors`. Devices of which `lookup` does not know
-    /// the function (`None`) are left out.
+    /// The machine, with everything that is wrong with it in `self.errors`.
     fn machine<E: Display>(
         self,
         lookup: impl Fn(&Selector) -> Result<Option<PciAddress>, E>,
@@ -193,19 +196,18 @@ impl Gather<'_> {
         let Machine { cpus, interrupts, memory, numa, boot, serial, hpet, smbios, on_reboot, hotplug, devices } =
             &self.profile.machine;
         let absolute = |path: &PathBuf| self.directory.join(path);
-        let (mut configs, mut positions) = (Vec::new(), Vec::new());
+        let mut configs = Vec::new();
         for (position, device) in devices.iter().enumerate() {
-            let config = match resolve_device(device.clone(), self.directory, &lookup) {
-                Ok(Some(config)) => config,
-                Ok(None) => continue,
-                Err(error) => {
+            let config = resolve_device(device.clone(), self.directory, |selector| {
+                let found = lookup(selector).unwrap_or_else(|error| {
                     let setting = format!("machine.devices.{position}.vfio-pci.select");
                     self.errors.push(ConfigError::new(setting, error.to_string()));
-                    continue;
-                }
-            };
+                    None
+                });
+                Ok(found.unwrap_or_else(|| unknown(position)))
+            });
+            let Ok(config) = config.map_err(|never: Infallible| never);
             configs.push(config);
-            positions.push(position);
         }
         let mut memory = memory.clone();
         memory.file = memory.file.as_ref().map(absolute);
@@ -242,18 +244,18 @@ impl Gather<'_> {
             }),
             devices: configs,
         };
-        // The name was checked as the profile's; devices that were left out shift the positions of the rest.
+        // The name was checked as the profile's.
         let wrong = config.check().into_iter().filter(|error| error.setting != "name");
         self.errors.extend(wrong.map(|ConfigError { setting, problem }| {
-            let device = setting.strip_prefix("devices.").and_then(|rest| rest.split_once('.'));
-            let setting = device
-                .and_then(|(index, rest)| Some((positions.get(index.parse::<usize>().ok()?)?, rest)))
-                .map_or_else(
-                    || format!("machine.{setting}"),
-                    |(position, rest)| format!("machine.devices.{position}.{rest}"),
-                );
+            let setting = format!("machine.{setting}");
             ConfigError { setting, problem }
         }));
         config
     }
+}
+
+/// Stands for the function of the device at `position` while nobody knows which one it is: no other device has it.
+fn unknown(position: usize) -> PciAddress {
+    let domain = u32::MAX - u32::try_from(position).unwrap_or(u32::MAX);
+    PciAddress { domain, bus: 0, device: 0, function: 0 }
 }

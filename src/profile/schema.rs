@@ -14,8 +14,8 @@ use crate::vmm::chipset::debug_exit::DebugExitConfig;
 use crate::vmm::chipset::pvpanic::PvpanicConfig;
 use crate::vmm::chipset::vmgenid::VmGenIdConfig;
 use crate::vmm::config::{
-    CpuConfig, HotplugConfig, Hpet, InterruptMode, MemoryConfig, ModuleConfig, NodeConfig, OnReboot, Protocol, SerialConfig,
-    ShortForm, ShortOrLong, SmbiosConfig, Target, short_form,
+    CpuConfig, HotplugConfig, Hpet, InterruptMode, MemoryConfig, ModuleConfig, NodeConfig, OnPci, OnReboot,
+    Protocol, SerialConfig, ShortForm, ShortOrLong, SmbiosConfig, Target, short_form,
 };
 use crate::vmm::virtio::devices::block::BlockConfig;
 use crate::vmm::virtio::devices::console::ConsoleConfig;
@@ -90,7 +90,7 @@ pub struct Machine {
     /// How devices can come and go while it runs. Without it they cannot.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub hotplug: Option<HotplugConfig>,
-    /// Its devices, in the order of their PCI addresses.
+    /// Its devices. Those on the PCI bus that have no address of their own are found in this order.
     pub devices: Vec<Device>,
 }
 
@@ -148,15 +148,15 @@ pub struct Boot {
 #[serde(rename_all = "kebab-case", expecting = "one device: its kind, and its settings in a mapping")]
 pub enum Device {
     /// Paravirtual disk.
-    VirtioBlock(BlockConfig),
+    VirtioBlock(OnPci<BlockConfig>),
     /// Paravirtual network card.
-    VirtioNet(NetConfig),
+    VirtioNet(OnPci<NetConfig>),
     /// Paravirtual console (`hvc0`).
-    VirtioConsole(ConsoleConfig),
+    VirtioConsole(OnPci<ConsoleConfig>),
     /// Paravirtual source of random numbers.
-    VirtioRng(RngConfig),
+    VirtioRng(OnPci<RngConfig>),
     /// A host PCI function, bound to vfio-pci, passed through.
-    VfioPci(VfioBlock),
+    VfioPci(OnPci<VfioBlock>),
     /// The port by which the guest's kernel reports its panic.
     Pvpanic(PvpanicConfig),
     /// An identity of this start of the machine, which guests stir into their random numbers.

@@ -14,6 +14,7 @@ pub mod ethernet;
 pub mod firmware_volume;
 pub mod ivrs;
 pub mod msr;
+pub mod option_rom;
 pub mod pci;
 pub mod pcie;
 pub mod port;

@@ -4,9 +4,10 @@
 //! [`MachineConfig::check`] says what is wrong with them, all at once. Whoever makes a `MachineConfig` (`profile`)
 //! hands it on only when that list is empty.
 
+mod places;
 pub mod short_form;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Display;
 use std::path::PathBuf;
 
@@ -25,6 +26,9 @@ use crate::vmm::chipset::vmgenid::VmGenIdConfig;
 pub use crate::vmm::memory::config::{HugePages, MemoryConfig};
 use crate::vmm::numa;
 pub use crate::vmm::numa::NodeConfig;
+pub use crate::vmm::pci::on_pci::{OnPci, PciSettings};
+pub use crate::vmm::pci::rom::RomConfig;
+use crate::vmm::pci::root::Place;
 pub use crate::vmm::smbios::SmbiosConfig;
 pub use crate::vmm::vcpu::config::{CpuConfig, CpuModel, Features};
 use crate::vmm::vfio::VfioConfig;
@@ -32,6 +36,8 @@ use crate::vmm::virtio::devices::block::BlockConfig;
 use crate::vmm::virtio::devices::console::ConsoleConfig;
 use crate::vmm::virtio::devices::net::NetConfig;
 use crate::vmm::virtio::devices::rng::RngConfig;
+pub use places::MAX_PORTS;
+pub(in crate::vmm) use places::places;
 pub use short_form::{ShortForm, ShortOrLong};
 
 /// Most vCPUs that a machine can have.
@@ -41,8 +47,6 @@ pub const MIN_MEMORY: ByteSize = ByteSize::from_mebibytes(16);
 /// Most guest RAM.
 pub const MAX_MEMORY: ByteSize = ByteSize::from_mebibytes(256 << 10);
 
-/// Most devices: PCI bus 0 has 32 slots, of which the host bridge takes 0 and the chipset 31.
-pub const MAX_DEVICES: usize = 30;
 /// Most modules of a multiboot kernel, beside its initial RAM disk.
 pub const MAX_MODULES: usize = multiboot::MAX_MODULES - 1;
 /// Most serial ports.
@@ -100,7 +104,7 @@ pub struct MachineConfig {
     /// How devices come and go while it runs; only with it they can.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub hotplug: Option<HotplugConfig>,
-    /// Devices in the order of their PCI addresses.
+    /// Its devices. Those on the PCI bus that have no address of their own are found in this order.
     pub devices: Vec<DeviceConfig>,
 }
 
@@ -200,15 +204,15 @@ pub enum InterruptMode {
 #[serde(rename_all = "kebab-case")]
 pub enum DeviceConfig {
     /// Paravirtual disk.
-    VirtioBlock(BlockConfig),
+    VirtioBlock(OnPci<BlockConfig>),
     /// Paravirtual network card.
-    VirtioNet(NetConfig),
+    VirtioNet(OnPci<NetConfig>),
     /// Paravirtual console.
-    VirtioConsole(ConsoleConfig),
+    VirtioConsole(OnPci<ConsoleConfig>),
     /// Paravirtual entropy source.
-    VirtioRng(RngConfig),
+    VirtioRng(OnPci<RngConfig>),
     /// A host function, passed through.
-    VfioPci(VfioConfig),
+    VfioPci(OnPci<VfioConfig>),
     /// The port by which a guest kernel reports its panic.
     Pvpanic(PvpanicConfig),
     /// An identity of this start of the machine.
@@ -233,16 +237,35 @@ impl DeviceConfig {
         }
     }
 
-    /// Whether it is a PCI function in a slot, not a part of the chipset.
+    /// What it is told as a PCI device, if it is one.
     #[must_use]
-    pub fn is_pci(&self) -> bool {
-        !matches!(self, Self::Pvpanic(_) | Self::Vmgenid(_) | Self::IsaDebugExit(_))
+    pub fn pci(&self) -> Option<&PciSettings> {
+        match self {
+            Self::VirtioBlock(OnPci { pci, .. })
+            | Self::VirtioNet(OnPci { pci, .. })
+            | Self::VirtioConsole(OnPci { pci, .. })
+            | Self::VirtioRng(OnPci { pci, .. })
+            | Self::VfioPci(OnPci { pci, .. }) => Some(pci),
+            Self::Pvpanic(_) | Self::Vmgenid(_) | Self::IsaDebugExit(_) => None,
+        }
+    }
+
+    /// Like [`Self::pci`], to be changed.
+    pub fn pci_mut(&mut self) -> Option<&mut PciSettings> {
+        match self {
+            Self::VirtioBlock(OnPci { pci, .. })
+            | Self::VirtioNet(OnPci { pci, .. })
+            | Self::VirtioConsole(OnPci { pci, .. })
+            | Self::VirtioRng(OnPci { pci, .. })
+            | Self::VfioPci(OnPci { pci, .. }) => Some(pci),
+            Self::Pvpanic(_) | Self::Vmgenid(_) | Self::IsaDebugExit(_) => None,
+        }
     }
 
     /// Whether it can be put into a slot while the machine runs. A console's place on the host is opened with the machine.
     #[must_use]
     pub fn is_pluggable(&self) -> bool {
-        self.is_pci() && !matches!(self, Self::VirtioConsole(_))
+        self.pci().is_some() && !matches!(self, Self::VirtioConsole(_))
     }
 
     /// Its kind with what tells it from others of that kind: `virtio-net(tap0)`.
@@ -250,9 +273,9 @@ impl DeviceConfig {
     pub fn label(&self) -> String {
         let kind = self.kind();
         match self {
-            Self::VirtioBlock(block) => format!("{kind}({})", block.path.display()),
-            Self::VirtioNet(net) => format!("{kind}({})", net.tap),
-            Self::VfioPci(function) => format!("{kind}({})", function.address),
+            Self::VirtioBlock(block) => format!("{kind}({})", block.device.path.display()),
+            Self::VirtioNet(net) => format!("{kind}({})", net.device.tap),
+            Self::VfioPci(function) => format!("{kind}({})", function.device.address),
             _ => kind.to_owned(),
         }
     }
@@ -315,18 +338,14 @@ impl MachineConfig {
             let count = self.boot.modules.len();
             wrong("boot.modules", format!("{count} are too many; a kernel gets at most {MAX_MODULES}"));
         }
-        if self.devices.len() > MAX_DEVICES {
-            wrong(
-                "devices",
-                format!("{} are too many; a machine has at most {MAX_DEVICES}", self.devices.len()),
-            );
-        }
         let spare = self.hotplug.as_ref().map_or(0, |hotplug| hotplug.spare_slots);
-        let full = self.devices.iter().filter(|device| device.is_pci()).count();
-        if spare > 0 && full + usize::from(spare) > MAX_DEVICES {
+        let used: BTreeSet<_> =
+            places(&self.devices, &mut Vec::new()).into_iter().flatten().map(Place::port).collect();
+        if usize::from(spare) + used.len() > MAX_PORTS.into() && spare > 0 {
+            let used = used.len();
             wrong(
                 "hotplug.spare_slots",
-                format!("{spare} beside {full} devices are too many; a machine has at most {MAX_DEVICES} slots"),
+                format!("{spare} beside {used} in use are too many; a machine has at most {MAX_PORTS} slots"),
             );
         }
         if self.serial.len() > MAX_SERIAL_PORTS {
@@ -336,7 +355,18 @@ impl MachineConfig {
             );
         }
         self.check_devices(&mut errors);
+        places(&self.devices, &mut errors);
         errors
+    }
+
+    /// Writes down at which address each device is, where the configuration leaves it to their order.
+    pub fn fix_addresses(&mut self) {
+        let places = places(&self.devices, &mut Vec::new());
+        for (device, place) in self.devices.iter_mut().zip(places) {
+            if let Some(pci) = device.pci_mut() {
+                pci.guest_address = place.map(Place::address);
+            }
+        }
     }
 
     fn check_devices(&self, errors: &mut Vec<ConfigError>) {
@@ -473,7 +503,7 @@ mod tests {
     }
 
     fn tap(name: &str, mac: Option<&str>) -> DeviceConfig {
-        DeviceConfig::VirtioNet(NetConfig { tap: name.to_owned(), mac: mac.map(str::to_owned) })
+        DeviceConfig::VirtioNet(NetConfig { tap: name.to_owned(), mac: mac.map(str::to_owned) }.into())
     }
 
     fn settings(machine: &MachineConfig) -> Vec<String> {
@@ -485,8 +515,8 @@ mod tests {
         let machine = machine(vec![
             tap("tap0", Some("52:54:00:12:34:56")),
             tap("tap1", None),
-            DeviceConfig::VirtioRng(RngConfig {}),
-            DeviceConfig::VirtioRng(RngConfig {}),
+            DeviceConfig::VirtioRng(RngConfig {}.into()),
+            DeviceConfig::VirtioRng(RngConfig {}.into()),
         ]);
         assert_eq!(machine.check(), []);
     }
@@ -512,8 +542,11 @@ mod tests {
         machine.cpus = CpuConfig::from_value(255);
         machine.memory.size = ByteSize::from_bytes(0);
         machine.boot.cmdline = "x\n".repeat(1024);
-        machine.devices = vec![DeviceConfig::VirtioRng(RngConfig {}); MAX_DEVICES + 1];
-        assert_eq!(settings(&machine), ["name", "cpus", "memory", "boot.cmdline", "boot.cmdline", "devices"]);
+        machine.devices = vec![DeviceConfig::VirtioRng(RngConfig {}.into()); usize::from(MAX_PORTS) + 1];
+        assert_eq!(
+            settings(&machine),
+            ["name", "cpus", "memory", "boot.cmdline", "boot.cmdline", "devices.30.virtio-rng"]
+        );
     }
 
     #[test]
@@ -546,14 +579,11 @@ mod tests {
     #[test]
     fn nothing_of_the_host_is_given_out_twice() {
         let disk = || {
-            DeviceConfig::VirtioBlock(BlockConfig {
-                path: "/disk".into(),
-                format: crate::vmm::virtio::devices::block::ImageFormat::Raw,
-                readonly: false,
-                serial: None,
-            })
+            let format = crate::vmm::virtio::devices::block::ImageFormat::Raw;
+            let disk = BlockConfig { path: "/disk".into(), format, readonly: false, serial: None };
+            DeviceConfig::VirtioBlock(disk.into())
         };
-        let function = || DeviceConfig::VfioPci(VfioConfig { address: "01:10.0".parse().unwrap() });
+        let function = || DeviceConfig::VfioPci(VfioConfig { address: "01:10.0".parse().unwrap() }.into());
         let panic = || DeviceConfig::Pvpanic(PvpanicConfig {});
         let machine = machine(vec![
             disk(),

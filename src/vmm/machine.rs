@@ -24,7 +24,9 @@ use crate::vmm::chipset::hpet::{HighPrecisionTimers, Hpet};
 use crate::vmm::chipset::power::Power;
 use crate::vmm::chipset::vmgenid::VmGenId;
 use crate::vmm::chipset::{debugcon, fw_cfg, hpet, i8042, port92, pvpanic, rtc, serial};
-use crate::vmm::config::{ConfigError, DeviceConfig, InterruptMode, MachineConfig, OnReboot, SerialConfig};
+use crate::vmm::config::{
+    ConfigError, DeviceConfig, InterruptMode, MachineConfig, OnReboot, SerialConfig, places,
+};
 use crate::vmm::console::{self, Output, Port, Wiring};
 use crate::vmm::control::{Inbox, Remote};
 use crate::vmm::events::{Control, Order};
@@ -38,6 +40,7 @@ use crate::vmm::memory::{GuestMemory, MemoryError, Wanted, Watch};
 use crate::vmm::numa;
 use crate::vmm::pci::access::{CONFIG_PORTS, CONFIG_PORTS_LENGTH, ConfigPorts, Ecam};
 use crate::vmm::pci::lpc_bridge::{self, LpcBridge};
+use crate::vmm::pci::rom::{Rom, RomError};
 use crate::vmm::pci::root::{PciRoot, PciRootError, Place, Slot, Windows};
 use crate::vmm::slots::Slots;
 use crate::vmm::smbios;
@@ -75,6 +78,17 @@ pub enum BuildError {
     /// PCI.
     #[error(transparent)]
     Pci(#[from] PciRootError),
+    /// There is no room for a device's BARs.
+    #[error("{setting}: {source}")]
+    NoRoom {
+        /// Which device, as in [`ConfigError`].
+        setting: String,
+        /// What does not fit.
+        source: PciRootError,
+    },
+    /// An expansion ROM.
+    #[error(transparent)]
+    Rom(#[from] RomError),
     /// A virtio device.
     #[error(transparent)]
     Virtio(#[from] VirtioError),
@@ -183,6 +197,7 @@ impl Machine {
         // What can be wrong with files is found before a device is touched.
         let start = Start::open(&config.boot)?;
         let programming = start.programming();
+        let roms = roms(&config.devices)?;
         if let Start::Firmware(firmware) = &start {
             firmware.check_interrupts(config.interrupts).map_err(BootError::from)?;
         }
@@ -258,10 +273,10 @@ impl Machine {
         let power = chipset.add_interrupting(config, &shared, &lines, timer)?;
 
         // virtio and passed-through functions, in the order of the configuration.
-        let slots = Slots::new(config, &vm, &memory, &shared.root, lines, &mut consoles)?;
+        let slots = Slots::new(config, &roms, &vm, &memory, &shared.root, lines, &mut consoles)?;
 
         // BARs, then the tables that describe the result.
-        shared.root.place_bars()?;
+        shared.root.place_bars().map_err(|error| no_room(error, config))?;
         set_interrupt_lines(&shared.root, config.interrupts);
         let tables = Tables::build(&Platform {
             apic_ids: (0..topology.count()).map(|index| topology.apic_id(index)).collect(),
@@ -270,7 +285,7 @@ impl Machine {
             interrupts: config.interrupts,
             windows,
             last_bus: shared.root.last_bus(),
-            interrupt_devices: slots.numbers().collect(),
+            interrupt_devices: shared.root.ports(),
             pvpanic: has_pvpanic,
             vmgenid: has_vmgenid,
             hpet: config.hpet,
@@ -594,6 +609,24 @@ fn nodes(config: &MachineConfig, memory: &GuestMemory) -> Vec<Node> {
     nodes
         .map(|(node, ranges)| Node { apic_ids: node.cpus.iter().filter_map(apic_id).collect(), ranges })
         .collect()
+}
+
+/// The expansion ROM of each device, none of those that are not on the PCI bus.
+fn roms(devices: &[DeviceConfig]) -> Result<Vec<Option<Rom>>, RomError> {
+    devices.iter().map(|device| device.pci().map(|pci| Rom::load(&pci.rom)).transpose()).collect()
+}
+
+/// Says in which device's BARs there was no room for, as far as it was one of the configuration's.
+fn no_room(error: PciRootError, config: &MachineConfig) -> BuildError {
+    let PciRootError::NoRoom { place, .. } = error else { return error.into() };
+    let places = places(&config.devices, &mut Vec::new());
+    let found = config.devices.iter().zip(places).zip(0..).find(|((_, other), _)| *other == Some(place));
+    match found {
+        Some(((device, _), index)) => {
+            BuildError::NoRoom { setting: format!("devices.{index}.{}", device.kind()), source: error }
+        }
+        None => error.into(),
+    }
 }
 
 /// Tells each function's driver which input of the PIC is its pin's, as firmware does (PCI 3.0, 6.2.4): an operating system

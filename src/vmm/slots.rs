@@ -11,15 +11,18 @@ use std::sync::{Arc, Weak};
 use serde::{Deserialize, Serialize};
 use vmm_sys_util::eventfd::{EFD_CLOEXEC, EFD_NONBLOCK, EventFd};
 
+use crate::spec::pci::header;
 use crate::sys::event;
 use crate::vmm::acpi::dsdt;
-use crate::vmm::config::{DeviceConfig, MachineConfig};
+use crate::vmm::bus::AccessSize;
+use crate::vmm::config::{DeviceConfig, MAX_PORTS, MachineConfig, places};
 use crate::vmm::console::{InputQueue, Output, Wiring};
 use crate::vmm::control::Reply;
 use crate::vmm::interrupt::{Lines, MsiSink};
 use crate::vmm::kvm::Vm;
 use crate::vmm::machine::BuildError;
 use crate::vmm::memory::GuestMemory;
+use crate::vmm::pci::rom::Rom;
 use crate::vmm::pci::root::{PciRoot, Place, Slot};
 use crate::vmm::pci::root_port::RootPort;
 use crate::vmm::pci::{FunctionContext, PciFunction, hotplug};
@@ -41,9 +44,9 @@ pub enum Departure {
 pub struct SlotState {
     /// Its number, which is the device number of its root port on bus 0, too.
     pub slot: u8,
-    /// What is in it.
-    pub device: Option<String>,
-    /// The guest was asked to let the device go.
+    /// What is in it: one device, or several functions.
+    pub devices: Vec<String>,
+    /// The guest was asked to let it go.
     pub leaving: bool,
 }
 
@@ -59,6 +62,9 @@ pub enum SlotError {
     /// The number is that of no slot.
     #[error("there is no slot {0}")]
     NoSlot(u8),
+    /// The slot is full, or a function other than 0 was asked for.
+    #[error("slot {0} takes one device, as function 0, and only while it is empty")]
+    Taken(u8),
     /// Nothing is in the slot.
     #[error("slot {0} is empty")]
     Empty(u8),
@@ -96,14 +102,16 @@ pub(super) struct Slots {
     power_off: Option<Arc<EventFd>>,
     /// By the number of the slot.
     ports: BTreeMap<u8, Arc<RootPort>>,
-    devices: BTreeMap<u8, DeviceConfig>,
+    /// In the order of the configuration, then of their arrival; their addresses are written down in them.
+    devices: Vec<(Place, DeviceConfig)>,
     leaving: BTreeMap<u8, Reply>,
 }
 
 impl Slots {
-    /// The slots of `config`'s machine, filled with its devices; their consoles are added to `consoles`.
+    /// The slots of `config`'s machine, filled with its devices, which have `roms`; their consoles are added to `consoles`.
     pub(super) fn new(
         config: &MachineConfig,
+        roms: &[Option<Rom>],
         vm: &Arc<Vm>,
         memory: &Arc<GuestMemory>,
         root: &Arc<PciRoot>,
@@ -123,25 +131,29 @@ impl Slots {
             config: MachineConfig { devices: Vec::new(), ..config.clone() },
             power_off,
             ports: BTreeMap::new(),
-            devices: BTreeMap::new(),
+            devices: Vec::new(),
             leaving: BTreeMap::new(),
         };
-        let mut numbers = 1u8..;
-        for device in config.devices.iter().filter(|device| device.is_pci()) {
-            let number = numbers.next().unwrap_or(u8::MAX);
-            let function = slots.function(number, device, Some(consoles))?;
-            slots.add_port(number)?.fill();
-            slots.root.insert(place(number), function)?;
-            slots.devices.insert(number, device.clone());
-        }
+        let places = places(&config.devices, &mut Vec::new());
+        let last = places.iter().flatten().filter_map(|place| place.port()).map(Slot::device).max().unwrap_or(0);
         let spare = config.hotplug.as_ref().map_or(0, |hotplug| hotplug.spare_slots);
-        for number in numbers.take(spare.into()) {
+        for number in 1..=last.saturating_add(spare).min(MAX_PORTS) {
             slots.add_port(number)?;
+        }
+        for ((device, place), rom) in config.devices.iter().zip(places).zip(roms) {
+            // What is not on the PCI bus is part of the chipset.
+            let (Some(place), Some(rom)) = (place, rom) else { continue };
+            let function = slots.function(place, device, rom, Some(consoles))?;
+            slots.root.insert(place, function)?;
+            if let Some(port) = slots.ports.get(&number_of(place)) {
+                port.fill();
+            }
+            slots.devices.push((place, at(place, device.clone())));
         }
         Ok(slots)
     }
 
-    fn add_port(&mut self, number: u8) -> Result<&Arc<RootPort>, BuildError> {
+    fn add_port(&mut self, number: u8) -> Result<(), BuildError> {
         let port = match &self.power_off {
             None => RootPort::new(number),
             Some(power_off) => RootPort::with_hot_plug(
@@ -155,34 +167,37 @@ impl Slots {
         };
         let port = Arc::new(port.expect("its capabilities fit"));
         self.root.insert_port(root_slot(number), &port)?;
-        Ok(self.ports.entry(number).or_insert(port))
+        self.ports.insert(number, port);
+        Ok(())
     }
 
     fn messages(&self) -> Arc<dyn MsiSink> {
         Arc::new(self.vm.irqchip().clone())
     }
 
-    /// Makes the function of `device` for slot `number`. Where `consoles` is none, the machine runs already.
+    /// Makes the function of `device` for `place`. Where `consoles` is none, the machine runs already.
     fn function(
         &mut self,
-        number: u8,
+        place: Place,
         device: &DeviceConfig,
+        rom: &Rom,
         consoles: Option<&mut Vec<Wiring>>,
     ) -> Result<Arc<dyn PciFunction>, BuildError> {
         let context = FunctionContext {
             memory: Arc::clone(&self.memory),
             msi: self.messages(),
-            intx: self.lines.line(dsdt::intx_gsi(self.config.interrupts, number, 0)),
+            intx: self.lines.line(dsdt::intx_gsi(self.config.interrupts, place.wired_device(), 0)),
+            rom: rom.clone(),
         };
-        Ok(match device {
+        let function = match device {
             DeviceConfig::VirtioBlock(config) => virtio::build(VirtioConfig::Block(config), context)?,
             DeviceConfig::VirtioNet(config) => virtio::build(VirtioConfig::Net(config), context)?,
             DeviceConfig::VirtioConsole(config) => {
                 let output = Arc::new(Output::new().map_err(eventfd)?);
                 let input = Arc::new(InputQueue::new().map_err(eventfd)?);
-                let console = virtio::console::Console::new(config, Arc::clone(&output), Arc::clone(&input));
+                let console = virtio::console::Console::new(&config.device, Arc::clone(&output), Arc::clone(&input));
                 if let Some(consoles) = consoles {
-                    consoles.push(Wiring { target: config.clone(), output, receiver: input });
+                    consoles.push(Wiring { target: config.device.clone(), output, receiver: input });
                 }
                 virtio::build(VirtioConfig::Console(&Arc::new(console)), context)?
             }
@@ -191,7 +206,12 @@ impl Slots {
             DeviceConfig::Pvpanic(_) | DeviceConfig::Vmgenid(_) | DeviceConfig::IsaDebugExit(_) => {
                 unreachable!("devices of the chipset are in no slot")
             }
-        })
+        };
+        if let Rom::Image(image) = rom {
+            let id = |register| u16::try_from(function.config_read(register, AccessSize::Word)).unwrap_or(0);
+            image.warn_unless_for(function.label(), id(header::VENDOR_ID), id(header::DEVICE_ID));
+        }
+        Ok(function)
     }
 
     /// The container that all passed-through functions share. KVM's part in it only speeds interrupts up.
@@ -208,47 +228,67 @@ impl Slots {
         Ok(container)
     }
 
-    /// Numbers of all slots.
-    pub(super) fn numbers(&self) -> impl Iterator<Item = u8> {
-        self.ports.keys().copied()
+    /// What is in the slots, in the order of the configuration.
+    pub(super) fn devices(&self) -> impl Iterator<Item = (Place, &DeviceConfig)> {
+        self.devices.iter().map(|(place, device)| (*place, device))
     }
 
-    /// What is in the slots that are full.
-    pub(super) fn devices(&self) -> impl Iterator<Item = (u8, &DeviceConfig)> {
-        self.devices.iter().map(|(number, device)| (*number, device))
+    /// What is in slot `number`.
+    fn inside(&self, number: u8) -> impl Iterator<Item = &DeviceConfig> {
+        self.devices().filter(move |(place, _)| number_of(*place) == number).map(|(_, device)| device)
+    }
+
+    fn is_empty(&self, number: u8) -> bool {
+        self.inside(number).next().is_none()
     }
 
     /// All slots.
     pub(super) fn list(&self) -> Vec<SlotState> {
-        let state = |number: u8| SlotState {
-            slot: number,
-            device: self.devices.get(&number).map(DeviceConfig::label),
-            leaving: self.leaving.contains_key(&number),
+        let state = |number: &u8| SlotState {
+            slot: *number,
+            devices: self.inside(*number).map(DeviceConfig::label).collect(),
+            leaving: self.leaving.contains_key(number),
         };
-        self.numbers().map(state).collect()
+        self.ports.keys().map(state).collect()
     }
 
-    /// Puts `device` into the first slot that is free, and tells the guest. The number of the slot.
+    /// Puts `device` into the slot that its address says, or into the first that is free, and tells the guest. The number of
+    /// the slot.
     pub(super) fn attach(&mut self, device: DeviceConfig) -> Result<u8, SlotError> {
         if self.power_off.is_none() {
             return Err(SlotError::NoHotPlug);
         }
-        if !device.is_pluggable() {
+        let Some(pci) = device.pci().filter(|_| device.is_pluggable()) else {
             return Err(SlotError::NotPluggable(device.kind()));
-        }
-        let number = self.numbers().find(|number| !self.devices.contains_key(number));
-        let number = number.ok_or(SlotError::Full)?;
+        };
+        let place = match pci.guest_address {
+            None => {
+                let free = self.ports.keys().find(|number| self.is_empty(**number));
+                place(*free.ok_or(SlotError::Full)?)
+            }
+            Some(address) if !self.ports.contains_key(&address.bus) || address.device != 0 => {
+                return Err(SlotError::NoSlot(address.bus));
+            }
+            // Functions of one device come and go together.
+            Some(address) if !self.is_empty(address.bus) || address.function != 0 => {
+                return Err(SlotError::Taken(address.bus));
+            }
+            Some(address) => place(address.bus),
+        };
+        let number = number_of(place);
+        let rom = Rom::load(&pci.rom).map_err(|error| built(error.into()))?;
+        let device = at(place, device);
         self.check(&device)?;
-        let function = self.function(number, &device, None).map_err(built)?;
-        self.root.plug(place(number), function).map_err(|error| built(error.into()))?;
+        let function = self.function(place, &device, &rom, None).map_err(built)?;
+        self.root.plug(place, function).map_err(|error| built(error.into()))?;
         tracing::info!(machine = self.config.name, slot = number, device = device.label(), "attached");
-        self.devices.insert(number, device);
+        self.devices.push((place, device));
         Ok(number)
     }
 
     /// What is wrong with `device` beside those that are there.
     fn check(&self, device: &DeviceConfig) -> Result<(), SlotError> {
-        let devices = self.devices.values().chain([device]).cloned().collect();
+        let devices = self.devices().map(|(_, device)| device).chain([device]).cloned().collect();
         let errors = MachineConfig { devices, ..self.config.clone() }.check();
         match errors.first() {
             None => Ok(()),
@@ -276,7 +316,7 @@ impl Slots {
             return Err(SlotError::NoHotPlug);
         }
         let port = self.ports.get(&number).ok_or(SlotError::NoSlot(number))?;
-        if !self.devices.contains_key(&number) {
+        if self.is_empty(number) {
             return Err(SlotError::Empty(number));
         }
         // Without power, the guest let it go before it was asked.
@@ -292,9 +332,10 @@ impl Slots {
     /// Empties slot `number`, and tells whoever waits for it.
     fn take_out(&mut self, number: u8) {
         self.root.unplug(root_slot(number));
-        if let Some(device) = self.devices.remove(&number) {
+        for device in self.inside(number) {
             tracing::info!(machine = self.config.name, slot = number, device = device.label(), "detached");
         }
+        self.devices.retain(|(place, _)| number_of(*place) != number);
         if let Some(reply) = self.leaving.remove(&number) {
             reply.slot(number);
         }
@@ -340,6 +381,18 @@ fn built(error: BuildError) -> SlotError {
 
 fn root_slot(number: u8) -> Slot {
     Slot::new(number, 0).expect("the configuration was checked: at most 30 slots")
+}
+
+/// Writes down in `device` that it is at `place`.
+fn at(place: Place, mut device: DeviceConfig) -> DeviceConfig {
+    if let Some(pci) = device.pci_mut() {
+        pci.guest_address = Some(place.address());
+    }
+    device
+}
+
+fn number_of(place: Place) -> u8 {
+    place.wired_device()
 }
 
 fn place(number: u8) -> Place {

@@ -11,7 +11,6 @@ use crate::cli::{Context, Exit, Failure, source};
 use crate::host::select::{self, Selector};
 use crate::profile::resolve::resolve_device;
 use crate::profile::schema::Device;
-use crate::spec::pci::PciAddress;
 use crate::vmm::backend::listener::Listener;
 use crate::vmm::config::DeviceConfig;
 use crate::vmm::control::{self, Ask, Remote};
@@ -122,19 +121,15 @@ fn carry_out(request: Request, remote: &Remote, context: Context) -> Answer {
 
 fn resolve(device: Device, context: Context) -> Result<DeviceConfig, String> {
     if let Device::VirtioBlock(block) = &device
-        && !block.path.is_absolute()
+        && !block.device.path.is_absolute()
     {
-        return Err(format!("`{}` is not absolute; write the path from / on", block.path.display()));
+        return Err(format!("`{}` is not absolute; write the path from / on", block.device.path.display()));
     }
-    let lookup = |selector: &Selector| -> Result<Option<PciAddress>, String> {
-        match selector {
-            Selector::Address(address) => Ok(Some(*address)),
-            other => {
-                select::resolve(&source::live(&context), other).map(Some).map_err(|error| error.to_string())
-            }
-        }
+    let lookup = |selector: &Selector| match selector {
+        Selector::Address(address) => Ok(*address),
+        other => select::resolve(&source::live(&context), other),
     };
-    resolve_device(device, Path::new("/"), lookup)?.ok_or_else(|| "the selector names no function".to_owned())
+    resolve_device(device, Path::new("/"), lookup).map_err(|error| error.to_string())
 }
 
 /// An error with its causes, in a line.

@@ -37,6 +37,8 @@ pub mod header {
     pub const LATENCY_TIMER: u16 = 0x0D;
     /// Header type, 8 bits: bit 7 is multi-function.
     pub const HEADER_TYPE: u16 = 0x0E;
+    /// The layout of the header in [`HEADER_TYPE`], without the multi-function bit.
+    pub const LAYOUT: u8 = 0x7F;
     /// First base address register, 32 bits; a type 0 header has six.
     pub const BAR0: u16 = 0x10;
     /// Secondary bus number, 8 bits (type 1): the bus behind the bridge.
@@ -89,6 +91,8 @@ pub mod bridge {
     pub const END_OF_WINDOWS: u16 = 0x30;
     /// Bridge control, 16 bits.
     pub const CONTROL: u16 = 0x3E;
+    /// Expansion ROM base address, 32 bits.
+    pub const ROM: u16 = 0x38;
     /// Secondary Bus Reset, bit of [`CONTROL`].
     pub const SECONDARY_BUS_RESET: u8 = 1 << 6;
     /// Bits of [`CONTROL`] that a PCI Express bridge keeps: parity, SERR#, ISA, VGA, 16 bits of VGA, bus reset.
@@ -101,6 +105,8 @@ pub const CONFIG_SPACE_SIZE: u16 = 0x100;
 pub const EXTENDED_CONFIG_SPACE_SIZE: u16 = 0x1000;
 /// Base address registers of a type 0 header.
 pub const BAR_COUNT: usize = 6;
+/// Index behind those of the base address registers: that of the expansion ROM, as Linux and VFIO count.
+pub const ROM_BAR: usize = BAR_COUNT;
 
 bitflags::bitflags! {
     /// The command register (PCI 3.0, 6.2.2).
@@ -144,6 +150,10 @@ pub mod bar {
     pub const IO_MASK: u32 = !0b11;
     /// Address bits of a memory BAR.
     pub const MEMORY_MASK: u32 = !0b1111;
+    /// The expansion ROM is decoded, too, where memory is (6.2.5.2).
+    pub const ROM_ENABLE: u32 = 1 << 0;
+    /// Address bits of an expansion ROM's register (6.2.5.2).
+    pub const ROM_MASK: u32 = !0x7FF;
 }
 
 /// A capability's identifier in the conventional list. Unknown values are kept as they are.

@@ -2,12 +2,14 @@
 //! after power-on.
 //!
 //! Reads and writes are done byte by byte through the table, so an access that spans two registers can never reach a bit
-//! that neither of them lets the guest write. BARs behave as PCI 3.0, 6.2.5.1 has them: address bits below the size read
-//! as zero. A write of all ones (the sizing probe) shows the size but does not move the BAR: [`ConfigSpace::bar_address`]
-//! stays where it was until an address is written.
+//! that neither of them lets the guest write. BARs and the expansion ROM's register behave as PCI 3.0, 6.2.5 has them:
+//! address bits below the size read as zero. A write of ones to all address bits (the sizing probe) shows the size but does
+//! not move the BAR: [`ConfigSpace::bar_address`] stays where it was until an address is written.
 
+use crate::spec::option_rom;
 use crate::spec::pci::{
-    BAR_COUNT, CONFIG_SPACE_SIZE, ClassCode, Command, EXTENDED_CONFIG_SPACE_SIZE, Status, bar, bridge, header,
+    BAR_COUNT, CONFIG_SPACE_SIZE, ClassCode, Command, EXTENDED_CONFIG_SPACE_SIZE, ROM_BAR, Status, bar,
+    bridge, header,
 };
 use crate::vmm::bus::{AccessSize, Effects};
 use crate::vmm::pci::BarKind;
@@ -77,7 +79,8 @@ pub enum ConfigSpaceError {
 #[derive(Debug, Clone)]
 pub struct ConfigSpace {
     bytes: Box<[Byte]>,
-    bars: [Option<BarRegister>; BAR_COUNT],
+    /// The last one is the expansion ROM.
+    bars: [Option<BarRegister>; ROM_BAR + 1],
     /// Where the next capability goes.
     free: u16,
     /// The register that points to the next capability.
@@ -147,7 +150,7 @@ impl ConfigSpace {
     fn zeroed(size: usize) -> Self {
         Self {
             bytes: vec![Byte::default(); size].into_boxed_slice(),
-            bars: [None; BAR_COUNT],
+            bars: [None; ROM_BAR + 1],
             free: header::END,
             link: header::CAPABILITIES,
         }
@@ -213,13 +216,31 @@ impl ConfigSpace {
             return Err(error);
         }
         let mask = !(size - 1);
-        let register = bar_offset(index);
+        let register = self.bar_register(index);
         let length = if wide { 8 } else { 4 };
         let zero = [0; 8];
         self.define(register, zero.get(..length).unwrap_or_default());
         self.define(register, &flags.to_le_bytes());
         self.set_writable(register, mask.to_le_bytes().get(..length).unwrap_or_default());
         if let Some(slot) = self.bars.get_mut(index) {
+            *slot = Some(BarRegister { kind, size, address: 0 });
+        }
+        Ok(())
+    }
+
+    /// Gives the function an expansion ROM of `size` bytes at address 0, switched off.
+    ///
+    /// # Errors
+    /// [`ConfigSpaceError::InvalidBar`], see there.
+    pub fn add_rom(&mut self, size: u64) -> Result<(), ConfigSpaceError> {
+        let kind = BarKind::Memory32 { prefetchable: false };
+        let fits = size.is_power_of_two() && (option_rom::MIN_SIZE..=option_rom::MAX_SIZE).contains(&size);
+        let mask = u32::try_from(size).ok().filter(|_| fits).map(|size| !(size - 1) | bar::ROM_ENABLE);
+        let mask = mask.ok_or(ConfigSpaceError::InvalidBar { index: ROM_BAR, kind, size })?;
+        let register = self.bar_register(ROM_BAR);
+        self.define(register, &[0; 4]);
+        self.set_writable(register, &mask.to_le_bytes());
+        if let Some(slot) = self.bars.get_mut(ROM_BAR) {
             *slot = Some(BarRegister { kind, size, address: 0 });
         }
         Ok(())
@@ -265,59 +286,59 @@ impl ConfigSpace {
     /// A guest's write: stores writable bits, clears write-one-to-clear bits. Returns [`Effects::REMAP_BARS`] when a BAR
     /// got another address or a decode bit changed.
     pub fn write(&mut self, offset: u16, size: AccessSize, value: u32) -> Effects {
-        let decode = self.decode();
+        let before = (self.decode(), self.bar_addresses());
         let data = value.to_le_bytes();
         let data = data.get(..size.bytes().min(4)).unwrap_or_default();
         self.each(offset, data, |cell, data| {
             cell.value = (cell.value & !cell.writable) | (data & cell.writable);
             cell.value &= !(data & cell.write_one_clears);
         });
-        let mut effects = Effects::empty();
-        if touches(offset, size, header::BAR0, 24) && !(size == AccessSize::Dword && value == u32::MAX) {
-            effects |= self.latch_bars(offset, size);
-        }
-        if decode != self.decode() {
-            effects |= Effects::REMAP_BARS;
-        }
-        effects
+        self.latch_bars(offset, size, value);
+        if before == (self.decode(), self.bar_addresses()) { Effects::empty() } else { Effects::REMAP_BARS }
     }
 
-    /// Takes over the addresses of the BAR registers that an access touched.
-    fn latch_bars(&mut self, offset: u16, size: AccessSize) -> Effects {
-        let mut effects = Effects::empty();
-        for index in 0..BAR_COUNT {
+    /// Takes over the addresses of the BAR registers that a write touched, but not those of sizing probes.
+    fn latch_bars(&mut self, offset: u16, size: AccessSize, value: u32) {
+        let is_probe = |register: u16, mask: u32| {
+            size == AccessSize::Dword && offset == register && value & mask == mask
+        };
+        for index in 0..=ROM_BAR {
             let Some(bar) = self.bars.get(index).copied().flatten() else { continue };
+            let (low, mask) = (self.bar_register(index), address_mask(index, bar.kind));
             let mut address = bar.address;
-            let low = bar_offset(index);
-            if touches(offset, size, low, 4) {
-                let flags = if bar.kind == BarKind::Io { bar::IO_MASK } else { bar::MEMORY_MASK };
-                address =
-                    (address & !u64::from(u32::MAX)) | u64::from(self.read(low, AccessSize::Dword) & flags);
+            if touches(offset, size, low, 4) && !is_probe(low, mask) {
+                let register = u64::from(self.read(low, AccessSize::Dword) & mask);
+                address = (address & !u64::from(u32::MAX)) | register;
             }
-            if matches!(bar.kind, BarKind::Memory64 { .. }) && touches(offset, size, low + 4, 4) {
+            let is_wide = matches!(bar.kind, BarKind::Memory64 { .. });
+            if is_wide && touches(offset, size, low + 4, 4) && !is_probe(low + 4, u32::MAX) {
                 let high = u64::from(self.read(low + 4, AccessSize::Dword));
                 address = (address & u64::from(u32::MAX)) | (high << 32);
             }
-            if address != bar.address {
-                effects |= Effects::REMAP_BARS;
-                if let Some(Some(bar)) = self.bars.get_mut(index) {
-                    bar.address = address;
-                }
+            if let Some(Some(bar)) = self.bars.get_mut(index) {
+                bar.address = address;
             }
         }
-        effects
     }
 
-    /// Kind and size in bytes of BAR `index`; a 64-bit BAR answers at its lower index only.
+    fn bar_addresses(&self) -> [u64; ROM_BAR + 1] {
+        std::array::from_fn(|index| self.bar_address(index))
+    }
+
+    /// Kind and size in bytes of BAR `index`, or of the expansion ROM at [`ROM_BAR`]; a 64-bit BAR answers at its lower index
+    /// only.
     #[must_use]
     pub fn bar_shape(&self, index: usize) -> Option<(BarKind, u64)> {
         self.bars.get(index).copied().flatten().map(|bar| (bar.kind, bar.size))
     }
 
-    /// Where the guest put BAR `index`: the last address that it wrote, sizing probes left aside. 0 if it has none.
+    /// Where the guest put BAR `index`: the last address that it wrote, sizing probes left aside. 0 if it has none, and while an
+    /// expansion ROM is switched off.
     #[must_use]
     pub fn bar_address(&self, index: usize) -> u64 {
-        self.bars.get(index).copied().flatten().map_or(0, |bar| bar.address)
+        let is_on = || self.read(self.bar_register(ROM_BAR), AccessSize::Dword) & bar::ROM_ENABLE != 0;
+        let bar = self.bars.get(index).copied().flatten();
+        bar.filter(|_| index != ROM_BAR || is_on()).map_or(0, |bar| bar.address)
     }
 
     /// The command register.
@@ -343,6 +364,16 @@ impl ConfigSpace {
         }
     }
 
+    /// Offset of the register of BAR `index`.
+    fn bar_register(&self, index: usize) -> u16 {
+        let [layout, ..] = self.read(header::HEADER_TYPE, AccessSize::Byte).to_le_bytes();
+        match index {
+            ROM_BAR if layout & header::LAYOUT == bridge::HEADER_TYPE => bridge::ROM,
+            ROM_BAR => header::ROM,
+            _ => header::BAR0 + 4 * u16::try_from(index.min(BAR_COUNT)).unwrap_or(0),
+        }
+    }
+
     /// The BAR that owns register `index`, as its lower or its upper half.
     fn bar_at(&self, index: usize) -> Option<BarRegister> {
         let own = self.bars.get(index).copied().flatten();
@@ -355,9 +386,13 @@ const fn prefetch(prefetchable: bool) -> u32 {
     if prefetchable { bar::PREFETCHABLE } else { 0 }
 }
 
-/// Offset of the register of BAR `index`.
-fn bar_offset(index: usize) -> u16 {
-    header::BAR0 + 4 * u16::try_from(index.min(BAR_COUNT)).unwrap_or(0)
+/// Address bits in the lower register of BAR `index`.
+fn address_mask(index: usize, kind: BarKind) -> u32 {
+    match kind {
+        BarKind::Io => bar::IO_MASK,
+        _ if index == ROM_BAR => bar::ROM_MASK,
+        _ => bar::MEMORY_MASK,
+    }
 }
 
 #[cfg(test)]
@@ -401,6 +436,82 @@ mod tests {
         assert_eq!(write(&mut space, BAR0, 0xD000_0000), Effects::empty());
         assert_eq!(write(&mut space, BAR0 + 4, 0x2), Effects::REMAP_BARS);
         assert_eq!(space.bar_address(0), 0x2_D000_0000);
+    }
+
+    #[test]
+    fn whatever_sizing_writes_below_the_address_bits_moves_nothing() {
+        let mut space = space();
+        space.add_rom(0x1_0000).unwrap();
+        let addresses = [(0, 0xD000_0000), (8, 0xC000_0000), (12, 0x6000), (0x20, 0xC100_0001)];
+        for (register, address) in addresses {
+            let _ = write(&mut space, BAR0 + register, address);
+        }
+        let before = space.bar_addresses();
+        let probes =
+            [(0, 0xFFFF_FFF0), (4, u32::MAX), (8, 0xFFFF_FFF0), (12, 0xFFFF_FFFC), (0x20, 0xFFFF_F801)];
+        for (register, probe) in probes {
+            assert_eq!(write(&mut space, BAR0 + register, probe), Effects::empty());
+            assert_ne!(space.read(BAR0 + register, AccessSize::Dword), 0);
+        }
+        assert_eq!(space.bar_addresses(), before);
+        // An address whose lower half has ones in all bits that this BAR keeps.
+        assert_eq!(write(&mut space, BAR0, 0xFFFF_C00C), Effects::REMAP_BARS);
+        assert_eq!(space.bar_address(0), 0xFFFF_C000);
+    }
+
+    #[test]
+    fn a_bar_of_32_gib_shows_its_size_in_its_upper_half() {
+        let mut space = space();
+        space.add_bar(4, BarKind::Memory64 { prefetchable: true }, 32 << 30).unwrap();
+        for (half, address) in [(16, 0), (20, 8)] {
+            let _ = write(&mut space, BAR0 + half, address);
+        }
+        for half in [16, 20] {
+            assert_eq!(write(&mut space, BAR0 + half, u32::MAX), Effects::empty());
+        }
+        let sizes = [16, 20].map(|half| space.read(BAR0 + half, AccessSize::Dword));
+        assert_eq!((sizes, space.bar_address(4)), ([0xC, 0xFFFF_FFF8], 8 << 32));
+    }
+
+    #[test]
+    fn an_expansion_rom_is_where_its_register_says_while_that_is_on() {
+        let mut space = space();
+        space.add_rom(0x1_0000).unwrap();
+        let rom = header::ROM;
+        assert_eq!(write(&mut space, rom, 0xFFFF_F800), Effects::empty());
+        assert_eq!(space.read(rom, AccessSize::Dword), 0xFFFF_0000);
+        assert_eq!(write(&mut space, rom, 0xC001_0000), Effects::empty());
+        assert_eq!(space.bar_address(ROM_BAR), 0, "switched off");
+        assert_eq!(write(&mut space, rom, 0xC001_0001), Effects::REMAP_BARS);
+        assert_eq!(space.bar_address(ROM_BAR), 0xC001_0000);
+        // A probe that switches it off, as edk2 writes it, and back.
+        assert_eq!(write(&mut space, rom, 0xFFFF_FFFE), Effects::REMAP_BARS);
+        assert_eq!(space.read(rom, AccessSize::Dword), 0xFFFF_0000);
+        assert_eq!(write(&mut space, rom, 0xC001_0001), Effects::REMAP_BARS);
+        assert_eq!(space.bar_address(ROM_BAR), 0xC001_0000);
+        space.reset();
+        assert_eq!((space.bar_address(ROM_BAR), space.read(rom, AccessSize::Dword)), (0, 0));
+        for size in [0, 0x400, 0x1800, 32 << 20, 1 << 40] {
+            assert!(space.add_rom(size).is_err(), "{size:#x}");
+        }
+    }
+
+    #[test]
+    fn the_expansion_rom_of_a_bridge_has_its_register_elsewhere() {
+        let mut space = ConfigSpace::bridge(Identity {
+            vendor_id: 0x1B36,
+            device_id: 0x000C,
+            revision: 0,
+            class: ClassCode { base: 6, sub: 4, prog_if: 0 },
+            subsystem_vendor_id: 0,
+            subsystem_id: 0,
+        });
+        space.add_rom(0x800).unwrap();
+        assert_eq!(write(&mut space, bridge::ROM, 0xC000_0801), Effects::REMAP_BARS);
+        assert_eq!(
+            (space.bar_address(ROM_BAR), space.read(header::ROM, AccessSize::Dword)),
+            (0xC000_0800, 0)
+        );
     }
 
     #[test]

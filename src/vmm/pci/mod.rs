@@ -13,7 +13,9 @@ pub mod hotplug;
 pub mod lpc_bridge;
 pub mod msi;
 pub mod msix;
+pub mod on_pci;
 mod placement;
+pub mod rom;
 pub mod root;
 pub mod root_port;
 pub mod vector;
@@ -29,6 +31,7 @@ use crate::vmm::Lifecycle;
 use crate::vmm::bus::{AccessSize, BusDevice, Effects};
 use crate::vmm::interrupt::{InterruptLine, MsiSink};
 use crate::vmm::memory::GuestMemory;
+use crate::vmm::pci::rom::Rom;
 
 /// One function on the machine's PCI bus.
 ///
@@ -44,11 +47,12 @@ pub trait PciFunction: Lifecycle + Send + Sync {
     /// Writes a register. Returns [`Effects::REMAP_BARS`] whenever a BAR, a decode bit or the power state changed.
     fn config_write(&self, offset: u16, size: AccessSize, value: u32) -> Effects;
 
-    /// What lies behind BAR `index` (0 to 5; a 64-bit BAR answers at its lower index). Constant over the function's
-    /// life: sizes and contents do not change, only where the guest puts them.
+    /// What lies behind BAR `index` (0 to 5; a 64-bit BAR answers at its lower index), or in the expansion ROM
+    /// ([`ROM_BAR`](crate::spec::pci::ROM_BAR)). Constant over the function's life: sizes and contents do not change, only
+    /// where the guest puts them.
     fn bar(&self, index: usize) -> Option<Bar>;
 
-    /// Where the guest put BAR `index`: the last address that it wrote, sizing probes left aside; 0 if nowhere yet. See
+    /// Where the guest put BAR `index`: the last address that it wrote, sizing probes left aside; 0 if nowhere. See
     /// [`ConfigSpace::bar_address`](config_space::ConfigSpace::bar_address).
     fn bar_address(&self, index: usize) -> u64;
 
@@ -93,7 +97,7 @@ pub struct Bar {
 pub struct Segment {
     /// First byte, from the start of the BAR.
     pub offset: u64,
-    /// Length in bytes; a multiple of the page size for [`Backing::Map`].
+    /// Length in bytes; a multiple of the page size for memory of the host.
     pub size: u64,
     /// What answers.
     pub backing: Backing,
@@ -106,6 +110,8 @@ pub enum Backing {
     Trap(Arc<dyn BusDevice>),
     /// The guest reaches this host memory without an exit (VFIO regions, frame buffers).
     Map(Arc<Mapping>),
+    /// The guest reads this host memory without an exit, and what it writes there has no effect (expansion ROMs).
+    ReadOnly(Arc<Mapping>),
     /// Any write at the segment's first byte signals the eventfd without an exit to userspace (ioeventfd).
     Notify(Arc<EventFd>),
 }
@@ -115,6 +121,7 @@ impl fmt::Debug for Backing {
         f.write_str(match self {
             Self::Trap(_) => "Trap",
             Self::Map(_) => "Map",
+            Self::ReadOnly(_) => "ReadOnly",
             Self::Notify(_) => "Notify",
         })
     }
@@ -128,6 +135,8 @@ pub struct FunctionContext {
     pub msi: Arc<dyn MsiSink>,
     /// The function's INTx line.
     pub intx: InterruptLine,
+    /// Its expansion ROM.
+    pub rom: Rom,
 }
 
 impl fmt::Debug for FunctionContext {

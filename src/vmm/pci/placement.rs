@@ -7,7 +7,7 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use crate::spec::pci::{BAR_COUNT, Command};
+use crate::spec::pci::{Command, ROM_BAR};
 use crate::vmm::bus::Bus;
 use crate::vmm::mapper::{AddressSpace, Mapped, Mapper};
 use crate::vmm::pci::root::{Functions, PciRange, Place, Windows};
@@ -65,7 +65,7 @@ fn ranges(
 ) -> Vec<(PciRange, usize, Vec<Segment>)> {
     let decode = function.decode();
     let mut found = Vec::new();
-    for index in 0..BAR_COUNT {
+    for index in 0..=ROM_BAR {
         let Some(bar) = function.bar(index) else { continue };
         let (bit, space) = match bar.kind {
             BarKind::Io => (Command::IO, AddressSpace::Port),
@@ -138,6 +138,9 @@ fn place(address: u64, piece: &Piece, spaces: &Spaces) -> Option<Held> {
                 .map_err(std::io::Error::other)
         }
         Backing::Map(memory) => spaces.mapper.map(address, memory, piece.segment.size).map(Held::Mapped),
+        Backing::ReadOnly(memory) => {
+            spaces.mapper.map_read_only(address, memory, piece.segment.size).map(Held::Mapped)
+        }
         Backing::Notify(event) => spaces.mapper.notify(piece.space, address, event).map(Held::Mapped),
     };
     result.inspect_err(|error| tracing::warn!(%error, "cannot place part of a BAR at {address:#x}")).ok()

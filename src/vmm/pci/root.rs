@@ -9,7 +9,8 @@ use std::fmt;
 use std::ops::Range;
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
 
-use crate::spec::pci::header;
+use crate::spec::pci::{PciAddress, ROM_BAR, header};
+use crate::spec::units::ByteSize;
 use crate::vmm::Lifecycle;
 use crate::vmm::bus::{AccessSize, Bus, Effects};
 use crate::vmm::mapper::{AddressSpace, Mapper};
@@ -94,6 +95,28 @@ impl Place {
             Some(slot) => Some(Self { port: Some(port), slot }),
             None => None,
         }
+    }
+
+    /// The root port above it.
+    #[must_use]
+    pub const fn port(self) -> Option<Slot> {
+        self.port
+    }
+
+    /// Device and function on its bus.
+    #[must_use]
+    pub const fn slot(self) -> Slot {
+        self.slot
+    }
+
+    /// The address that [`PciRoot::place_bars`] gives it: the bus behind a port has the port's number.
+    #[must_use]
+    pub const fn address(self) -> PciAddress {
+        let bus = match self.port {
+            Some(port) => port.device(),
+            None => 0,
+        };
+        PciAddress { domain: 0, bus, device: self.slot.device(), function: self.slot.function() }
     }
 
     /// The device number on bus 0 whose interrupt pins it raises: its own, or that of the port above it, since the pins of
@@ -212,17 +235,35 @@ pub enum PciRootError {
         label: String,
     },
     /// The windows are too small for all BARs.
-    #[error("no room for BAR {bar} of {label}: {size:#x} bytes do not fit into {window:#x?}")]
+    #[error(
+        "no room for {} of {label}, {} at a multiple of its size: all devices together ask for {}, and the addresses for that, \
+         {}, are {}; leave a device out, or let it ask for less",
+        if *bar == ROM_BAR { "the expansion ROM".to_owned() } else { format!("BAR {bar}") },
+        binary(*size), binary(*wanted), hex(windows), binary(windows.iter().map(|window| window.end - window.start).sum())
+    )]
     NoRoom {
+        /// Where the function is.
+        place: Place,
         /// The function.
         label: String,
         /// Its BAR.
         bar: usize,
         /// Size of the BAR in bytes.
         size: u64,
-        /// The window in which it had to lie.
-        window: Range<u64>,
+        /// What all BARs that may lie in the same windows take, in bytes.
+        wanted: u64,
+        /// The windows in which it could have been.
+        windows: Vec<Range<u64>>,
     },
+}
+
+fn binary(bytes: u64) -> ByteSize {
+    ByteSize::from_bytes(bytes)
+}
+
+fn hex(windows: &[Range<u64>]) -> String {
+    let texts = windows.iter().map(|window| format!("{:#x} to {:#x}", window.start, window.end));
+    texts.collect::<Vec<_>>().join(" and ")
 }
 
 /// Bus 0, and what is behind it.
@@ -325,11 +366,18 @@ impl PciRoot {
         functions.ports.get(&place.port?).cloned()
     }
 
+    /// Device numbers of the root ports, ascending.
+    #[must_use]
+    pub fn ports(&self) -> Vec<u8> {
+        let functions = self.functions.read().unwrap_or_else(PoisonError::into_inner);
+        functions.ports.keys().map(|port| port.device()).collect()
+    }
+
     /// The highest number of a bus, as [`Self::place_bars`] numbers them.
     #[must_use]
     pub fn last_bus(&self) -> u8 {
         let functions = self.functions.read().unwrap_or_else(PoisonError::into_inner);
-        u8::try_from(functions.ports.len()).unwrap_or(u8::MAX)
+        functions.ports.keys().next_back().map_or(0, |port| port.device())
     }
 
     /// All functions with their places, in ascending order.
@@ -388,7 +436,7 @@ impl PciRoot {
         }
     }
 
-    /// Numbers the buses, sets what each port forwards, and writes an address into every BAR register, as firmware would:
+    /// Numbers the buses by their ports, sets what each port forwards, and writes an address into every BAR register, as firmware would:
     /// 64-bit BARs above 4 GiB where that window has room, the largest first. Decoding stays as it is (off after reset).
     ///
     /// # Errors

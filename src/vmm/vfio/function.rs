@@ -6,12 +6,13 @@
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use crate::spec::pci::{BAR_COUNT, Command, PciAddress, header};
+use crate::spec::pci::{BAR_COUNT, Command, PciAddress, ROM_BAR, header};
 use crate::sys::vfio::Interrupt;
 use crate::vmm::Lifecycle;
 use crate::vmm::bus::{AccessSize, Effects};
 use crate::vmm::pci::msi::Msi;
 use crate::vmm::pci::msix::MsixTable;
+use crate::vmm::pci::rom::Rom;
 use crate::vmm::pci::{Bar, BarKind, FunctionContext, PciFunction};
 use crate::vmm::vfio::bars;
 use crate::vmm::vfio::config::{
@@ -20,13 +21,14 @@ use crate::vmm::vfio::config::{
 use crate::vmm::vfio::device::{CONFIG_REGION, HostFunction};
 use crate::vmm::vfio::error::VfioError;
 use crate::vmm::vfio::interrupts::{Interrupts, MsiUser, MsixUser};
-use crate::vmm::vfio::quirks;
+use crate::vmm::vfio::{quirks, rom};
 
 /// A passed-through function.
 pub(super) struct VfioFunction {
     label: String,
     /// Before `host`, so that no mapping keeps the device open when it is closed.
     bars: [Option<Bar>; BAR_COUNT],
+    rom: Option<Bar>,
     msi: Option<Msi>,
     msix: Option<Arc<MsixTable>>,
     interrupts: Arc<Interrupts>,
@@ -89,6 +91,12 @@ impl VfioFunction {
             return Err(VfioError::Unsuitable { address, reason });
         }
         let registers = bar_registers(&image, &*host);
+        let rom = match &context.rom {
+            Rom::Own => rom::of_device(&label, &host),
+            Rom::Hidden => None,
+            Rom::Image(image) => Some(image.bar()),
+        };
+        let rom_size = rom.as_ref().map(|rom| rom.size);
 
         let messages = context.msi.route().is_ok();
         let limits = Limits {
@@ -99,14 +107,15 @@ impl VfioFunction {
         };
         let impossible =
             |_| VfioError::Unsuitable { address, reason: "has a BAR of a size that PCI does not know" };
-        let mut config = lay_out(&image, &registers, limits).map_err(impossible)?;
+        let mut config = lay_out(&image, &registers, rom_size, limits).map_err(impossible)?;
         let mut msix = msix_table(&config, &registers, &image, &context);
         if config.places().msix.is_some() && msix.is_none() {
             tracing::warn!(
                 function = label,
                 "MSI-X hidden: its table does not lie within the function's BARs"
             );
-            config = lay_out(&image, &registers, Limits { msix_vectors: 0, ..limits }).map_err(impossible)?;
+            let limits = Limits { msix_vectors: 0, ..limits };
+            config = lay_out(&image, &registers, rom_size, limits).map_err(impossible)?;
         }
         let interrupts = Interrupts::new(label.clone(), Arc::clone(&host), context.intx);
         let msi = config.places().msi.map(|(offset, control)| {
@@ -130,7 +139,7 @@ impl VfioFunction {
             let reason = "interrupts by messages alone, and a machine without an APIC (`interrupts: userspace`) takes none";
             return Err(VfioError::Unsuitable { address, reason });
         }
-        Ok(Arc::new(Self { label, bars, msi, msix, interrupts, host, config: Mutex::new(config) }))
+        Ok(Arc::new(Self { label, bars, rom, msi, msix, interrupts, host, config: Mutex::new(config) }))
     }
 
     fn lock(&self) -> MutexGuard<'_, VirtualConfig> {
@@ -255,6 +264,9 @@ impl PciFunction for VfioFunction {
     }
 
     fn bar(&self, index: usize) -> Option<Bar> {
+        if index == ROM_BAR {
+            return self.rom.clone();
+        }
         self.bars.get(index).cloned().flatten()
     }
 

@@ -9,6 +9,7 @@ mod function;
 mod interrupts;
 mod preflight;
 mod quirks;
+mod rom;
 #[cfg(test)]
 mod testing;
 

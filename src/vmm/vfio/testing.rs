@@ -14,6 +14,7 @@ use crate::vmm::Unsupported;
 use crate::vmm::interrupt::{Connection, InterruptLine, LineController};
 use crate::vmm::memory::GuestMemory;
 use crate::vmm::pci::FunctionContext;
+use crate::vmm::pci::rom::Rom;
 use crate::vmm::pci::vector::testing::RecordingSink;
 use crate::vmm::vfio::device::{CONFIG_REGION, HostFunction};
 
@@ -269,5 +270,6 @@ pub(super) fn context(host: &Arc<FakeHost>, sink: &RecordingSink) -> FunctionCon
         memory: Arc::new(GuestMemory::new(0x10_0000).unwrap()),
         msi: Arc::new(sink.clone()),
         intx: InterruptLine::new(16, lines),
+        rom: Rom::Own,
     }
 }

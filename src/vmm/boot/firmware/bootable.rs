@@ -9,6 +9,7 @@ use std::path::Path;
 
 use super::Firmware;
 use crate::vmm::config::DeviceConfig;
+use crate::vmm::pci::root::Place;
 use crate::vmm::smbios::Interface;
 
 const SECTOR: u64 = 512;
@@ -29,7 +30,7 @@ enum Unbootable {
 
 impl Firmware {
     /// Says which disks there is nothing to boot on, where that goes for all of them and nothing else is there to boot from.
-    pub fn warn_of_blank_disks(&self, devices: &[(u8, &DeviceConfig)]) {
+    pub fn warn_of_blank_disks(&self, devices: &[(Place, &DeviceConfig)]) {
         if self.kernel.is_some() {
             return;
         }

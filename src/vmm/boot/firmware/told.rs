@@ -6,6 +6,7 @@ use crate::vmm::chipset::fw_cfg::{Items, key};
 use crate::vmm::config::{DeviceConfig, SmbiosConfig};
 use crate::vmm::layout;
 use crate::vmm::memory::GuestMemory;
+use crate::vmm::pci::root::{Place, Slot};
 use crate::vmm::smbios;
 
 /// The sleep states of `etc/system-states`, S0 to S5: bit 7 says that there is one, the rest is its SLP_TYP. Only S0 and
@@ -28,8 +29,8 @@ pub struct Told<'a> {
     pub smbios: &'a smbios::Tables,
     /// Who the machine says it is.
     pub identity: &'a SmbiosConfig,
-    /// Devices with the numbers of their root ports on bus 0, in the order of the configuration.
-    pub devices: &'a [(u8, &'a DeviceConfig)],
+    /// The devices on the PCI bus with their places, in the order of the configuration.
+    pub devices: &'a [(Place, &'a DeviceConfig)],
 }
 
 impl Told<'_> {
@@ -80,17 +81,15 @@ impl Told<'_> {
 /// Devices to boot from, each as an Open Firmware path on a line, the last with a final NUL (QEMU: docs/specs/fw_cfg.rst; edk2
 /// knows these paths in QemuBootOrderLib): disks and passed-through functions in their order, then network cards. Firmware
 /// that finds such a list boots from nothing else.
-fn boot_order(devices: &[(u8, &DeviceConfig)]) -> String {
-    let disks = devices.iter().filter_map(|(number, device)| match device {
-        DeviceConfig::VirtioBlock(_) => Some(format!("/pci@i0cf8/pci-bridge@{number:x}/scsi@0/disk@0,0")),
+fn boot_order(devices: &[(Place, &DeviceConfig)]) -> String {
+    let disks = devices.iter().filter_map(|(place, device)| match device {
+        DeviceConfig::VirtioBlock(_) => Some(format!("{}/disk@0,0", node(*place, "scsi"))),
         // Of which kind it is, only its driver knows: whatever lies behind the function.
-        DeviceConfig::VfioPci(_) => Some(format!("/pci@i0cf8/pci-bridge@{number:x}/pci@0")),
+        DeviceConfig::VfioPci(_) => Some(node(*place, "pci")),
         _ => None,
     });
-    let cards = devices.iter().filter_map(|(number, device)| match device {
-        DeviceConfig::VirtioNet(_) => {
-            Some(format!("/pci@i0cf8/pci-bridge@{number:x}/ethernet@0/ethernet-phy@0"))
-        }
+    let cards = devices.iter().filter_map(|(place, device)| match device {
+        DeviceConfig::VirtioNet(_) => Some(format!("{}/ethernet-phy@0", node(*place, "ethernet"))),
         _ => None,
     });
     let mut order = disks.chain(cards).collect::<Vec<_>>().join("\n");
@@ -98,6 +97,16 @@ fn boot_order(devices: &[(u8, &DeviceConfig)]) -> String {
         order.push('\0');
     }
     order
+}
+
+/// The path of a function that is called `name`: device and, unless it is 0, function (IEEE 1275 PCI bus binding 2.1, 2.2.1.3).
+fn node(place: Place, name: &str) -> String {
+    let number = |slot: Slot| match slot.function() {
+        0 => format!("{:x}", slot.device()),
+        function => format!("{:x},{function:x}", slot.device()),
+    };
+    let port = place.port().map(|port| format!("/pci-bridge@{}", number(port))).unwrap_or_default();
+    format!("/pci@i0cf8{port}/{name}@{}", number(place.slot()))
 }
 
 #[cfg(test)]
@@ -111,14 +120,18 @@ mod tests {
     fn disks_stand_before_network_cards_and_other_devices_nowhere() {
         let disk = BlockConfig { path: "/d".into(), format: ImageFormat::Raw, readonly: false, serial: None };
         let devices = [
-            DeviceConfig::VirtioNet(NetConfig { tap: "tap0".to_owned(), mac: None }),
-            DeviceConfig::VirtioRng(RngConfig {}),
-            DeviceConfig::VirtioBlock(disk),
+            DeviceConfig::VirtioNet(NetConfig { tap: "tap0".to_owned(), mac: None }.into()),
+            DeviceConfig::VirtioRng(RngConfig {}.into()),
+            DeviceConfig::VirtioBlock(disk.clone().into()),
+            DeviceConfig::VirtioBlock(disk.into()),
         ];
-        let numbered: Vec<_> = (0x0A..).zip(&devices).collect();
+        let place = |port, function| Place::behind(Slot::new(port, 0).unwrap(), function).unwrap();
+        let places = [place(0xA, 0), place(0xB, 0), place(0xC, 0), place(0xC, 1)];
+        let numbered: Vec<_> = places.into_iter().zip(&devices).collect();
         assert_eq!(
             boot_order(&numbered),
-            "/pci@i0cf8/pci-bridge@c/scsi@0/disk@0,0\n/pci@i0cf8/pci-bridge@a/ethernet@0/ethernet-phy@0\0"
+            "/pci@i0cf8/pci-bridge@c/scsi@0/disk@0,0\n/pci@i0cf8/pci-bridge@c/scsi@0,1/disk@0,0\n\
+             /pci@i0cf8/pci-bridge@a/ethernet@0/ethernet-phy@0\0"
         );
         assert_eq!(boot_order(&[]), "");
     }

@@ -23,8 +23,6 @@ use crate::vmm::vfio::config::{Byte, MsixFacts, Places, VirtualConfig};
 
 /// Bytes of the Serial ATA capability (SATA 3.4, 10.14.1).
 const SATA_SIZE: u16 = 8;
-/// The layout of the header, without the multi-function bit (PCI 3.0, 6.2.1).
-const HEADER_LAYOUT: u8 = 0x7F;
 
 /// What the machine and the host offer to this function.
 #[derive(Debug, Clone, Copy, Default)]
@@ -73,14 +71,17 @@ pub(in crate::vmm::vfio) fn header_fault(image: &[u8]) -> Option<&'static str> {
     if byte(header::VENDOR_ID) == 0xFF && byte(header::VENDOR_ID + 1) == 0xFF {
         return Some("does not answer configuration reads; it may be switched off or gone");
     }
-    (byte(header::HEADER_TYPE) & HEADER_LAYOUT != 0)
+    (byte(header::HEADER_TYPE) & header::LAYOUT != 0)
         .then_some("is a bridge; only endpoints can be passed through")
 }
 
 /// The table for a function with configuration space `image`.
+///
+/// `rom` is the size of its expansion ROM in bytes, if it shows one.
 pub(in crate::vmm::vfio) fn lay_out(
     image: &[u8],
     bars: &[BarRegister],
+    rom: Option<u64>,
     limits: Limits,
 ) -> Result<VirtualConfig, ConfigSpaceError> {
     let space = ConfigSpace::from_image(image);
@@ -90,7 +91,7 @@ pub(in crate::vmm::vfio) fn lay_out(
         limits,
         config: VirtualConfig { space, bytes, places: Places::default() },
     };
-    layout.header(bars)?;
+    layout.header(bars, rom)?;
     layout.conventional();
     layout.extended();
     Ok(layout.config)
@@ -133,17 +134,18 @@ impl Layout<'_> {
         self.assign(range, Byte::Emulated);
     }
 
-    fn header(&mut self, bars: &[BarRegister]) -> Result<(), ConfigSpaceError> {
+    fn header(&mut self, bars: &[BarRegister], rom: Option<u64>) -> Result<(), ConfigSpaceError> {
         self.freeze(header::VENDOR_ID..header::COMMAND);
         let mut command = Command::all();
         command.set(Command::IO, bars.iter().any(|bar| bar.kind == BarKind::Io));
-        command.set(Command::MEMORY, bars.iter().any(|bar| bar.kind != BarKind::Io));
+        let has_memory = rom.is_some() || bars.iter().any(|bar| bar.kind != BarKind::Io);
+        command.set(Command::MEMORY, has_memory);
         self.emulate(header::COMMAND, &[0; 2], &command.bits().to_le_bytes());
         // Bits 3 and 4 follow the device, the upper half is cleared by writing ones.
         self.assign(header::STATUS..header::REVISION_ID, Byte::Passthrough);
         self.freeze(header::REVISION_ID..header::CACHE_LINE_SIZE);
         self.assign(header::CACHE_LINE_SIZE..header::HEADER_TYPE, Byte::Passthrough);
-        self.emulate(header::HEADER_TYPE, &[self.byte(header::HEADER_TYPE) & HEADER_LAYOUT], &[]);
+        self.emulate(header::HEADER_TYPE, &[self.byte(header::HEADER_TYPE) & header::LAYOUT], &[]);
         // A built-in self test would run on the host's hardware: the register stays hidden.
         let bar_bytes = header::BAR0..header::BAR0 + 4 * u16::try_from(BAR_COUNT).unwrap_or(0);
         self.emulate(bar_bytes.start, &[0; 4 * BAR_COUNT], &[]);
@@ -151,9 +153,14 @@ impl Layout<'_> {
             self.config.space.add_bar(bar.index, bar.kind, bar.size)?;
         }
         self.freeze(header::SUBSYSTEM_VENDOR_ID..header::ROM);
+        if let Some(size) = rom {
+            self.emulate(header::ROM, &[0; 4], &[]);
+            self.config.space.add_rom(size)?;
+        }
         self.emulate(header::INTERRUPT_LINE, &[0], &[0xFF]);
         let pin = if self.limits.intx { self.byte(header::INTERRUPT_PIN) } else { 0 };
-        self.emulate(header::INTERRUPT_PIN, &[if pin <= 4 { pin } else { 0 }], &[]);
+        // The function of a device on the host becomes one of another device here: INTA# is whatever its own pin is called.
+        self.emulate(header::INTERRUPT_PIN, &[u8::from((1..=4).contains(&pin))], &[]);
         self.freeze(header::INTERRUPT_PIN + 1..header::END);
         Ok(())
     }

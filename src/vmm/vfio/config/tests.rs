@@ -47,7 +47,7 @@ fn registers(image: &Image, sizes: &[(usize, u64)]) -> Vec<BarRegister> {
 }
 
 fn config(image: &Image, sizes: &[(usize, u64)], limits: Limits) -> (VirtualConfig, Device) {
-    let config = lay_out(&image.0, &registers(image, sizes), limits).unwrap();
+    let config = lay_out(&image.0, &registers(image, sizes), None, limits).unwrap();
     (config, Device::new(image))
 }
 
@@ -338,7 +338,7 @@ proptest! {
         accesses in prop::collection::vec((0u16..4096, 0usize..4, any::<u32>()), 64),
     ) {
         let image = Image(space);
-        let Ok(mut config) = lay_out(&image.0, &registers(&image, &[(0, 0x100)]), ALL) else { return Ok(()) };
+        let Ok(mut config) = lay_out(&image.0, &registers(&image, &[(0, 0x100)]), None, ALL) else { return Ok(()) };
         let device = Device::new(&image);
         for (offset, size, value) in accesses {
             let size = SIZES[size];

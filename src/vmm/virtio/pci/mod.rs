@@ -9,7 +9,7 @@ mod transport;
 use std::fmt;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use crate::spec::pci::{CapabilityId, ClassCode, Command, Status, header, msix};
+use crate::spec::pci::{CapabilityId, ClassCode, Command, ROM_BAR, Status, header, msix};
 use crate::spec::virtio::{DeviceType, pci as spec};
 use crate::vmm::Lifecycle;
 use crate::vmm::bus::{AccessSize, BusDevice, Effects};
@@ -56,6 +56,7 @@ pub struct VirtioPci {
     interrupt: Arc<VirtioInterrupt>,
     msix: Arc<MsixTable>,
     segments: Vec<Segment>,
+    rom: Option<Bar>,
     msix_capability: u16,
     access_capability: u16,
     /// Outermost lock of the function; the transport and the MSI-X table are called under it.
@@ -74,7 +75,8 @@ impl VirtioPci {
     /// # Errors
     /// [`VirtioPciError`].
     pub fn new(device: Arc<dyn VirtioDevice>, context: FunctionContext) -> Result<Self, VirtioPciError> {
-        let FunctionContext { memory, msi, intx } = context;
+        let FunctionContext { memory, msi, intx, rom } = context;
+        let rom = rom.of_file();
         let queues = u16::try_from(device.queue_max_sizes().len()).unwrap_or(u16::MAX);
         let routed = msi.route().is_ok();
         let msix = MsixTable::new(queues.saturating_add(1), msi);
@@ -82,6 +84,9 @@ impl VirtioPci {
         let mut config = ConfigSpace::endpoint(identity(device.device_type()));
         config.define(header::INTERRUPT_PIN, &[PIN_A]);
         config.add_bar(0, BarKind::Memory32 { prefetchable: false }, layout::SIZE)?;
+        if let Some(rom) = &rom {
+            config.add_rom(rom.size)?;
+        }
         let mut msix_capability = 0;
         if routed {
             msix_capability = config.add_capability(&msix.capability(MsixPlace {
@@ -118,7 +123,7 @@ impl VirtioPci {
             Transport::new(device, memory, Arc::clone(&interrupt)).map_err(VirtioPciError::Doorbells)?;
         let segments = segments(&transport, &msix);
         let config = Mutex::new(config);
-        Ok(Self { transport, interrupt, msix, segments, msix_capability, access_capability, config })
+        Ok(Self { transport, interrupt, msix, segments, rom, msix_capability, access_capability, config })
     }
 
     fn lock(&self) -> MutexGuard<'_, ConfigSpace> {
@@ -247,6 +252,9 @@ impl PciFunction for VirtioPci {
     }
 
     fn bar(&self, index: usize) -> Option<Bar> {
+        if index == ROM_BAR {
+            return self.rom.clone();
+        }
         let (kind, size) = self.lock().bar_shape(index)?;
         Some(Bar { kind, size, segments: self.segments.clone() })
     }

@@ -9,6 +9,7 @@ use crate::spec::virtio::{feature, pci::common};
 use crate::vmm::bus::Bus;
 use crate::vmm::memory::GuestMemory;
 use crate::vmm::pci::capability::capabilities;
+use crate::vmm::pci::rom::Rom;
 use crate::vmm::pci::vector::testing::{Call, RecordingSink};
 use crate::vmm::virtio::queue::{QueueError, Virtqueue};
 use crate::vmm::virtio::testing::{Descriptor, RAM, Ring, line, ring};
@@ -120,8 +121,12 @@ impl Driver {
             leave: Arc::new(Mutex::new(leave_receiver)),
             fail_activation,
         };
-        let context =
-            FunctionContext { memory: Arc::clone(&memory), msi: Arc::new(sink.clone()), intx: line() };
+        let context = FunctionContext {
+            memory: Arc::clone(&memory),
+            msi: Arc::new(sink.clone()),
+            intx: line(),
+            rom: Rom::Own,
+        };
         let function = VirtioPci::new(Arc::new(device), context).unwrap();
         let _ = sink.take();
         let bus = Bus::default();

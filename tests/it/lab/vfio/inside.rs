@@ -9,6 +9,7 @@ use thruway::vmm::config::InterruptMode;
 use thruway::vmm::interrupt::{InterruptLine, LineController};
 use thruway::vmm::kvm::Vm;
 use thruway::vmm::memory::GuestMemory;
+use thruway::vmm::pci::rom::Rom;
 use thruway::vmm::pci::{Backing, FunctionContext, PciFunction};
 use thruway::vmm::vfio::{self, Container, VfioConfig, VfioError};
 
@@ -38,6 +39,7 @@ impl Machine {
             memory: Arc::clone(&self.memory),
             msi: Arc::clone(&chip) as _,
             intx: InterruptLine::new(16, chip as Arc<dyn LineController>),
+            rom: Rom::Own,
         };
         vfio::open(&VfioConfig { address }, &self.container, context)
     }
@@ -160,6 +162,7 @@ fn refusal() {
         memory,
         msi: Arc::clone(&lines) as _,
         intx: InterruptLine::new(16, lines as Arc<dyn LineController>),
+        rom: Rom::Own,
     };
     let config = VfioConfig { address: address("ADDRESS") };
     let error = vfio::open(&config, &container, context).err().expect("it was not refused");

@@ -24,7 +24,8 @@ each behind a root port of its own; spare ones are empty at first.
 
 attach puts a device into the first empty slot, and the guest finds it. DEVICE is written as in a profile. detach asks the
 guest, by the slot's attention button, to let a device go, and waits until it did: Linux takes five seconds before it
-begins. --surprise tears it out at once, which a guest that uses it can take badly.
+begins. --surprise tears it out at once, which a guest that uses it can take badly. With `power: switched` in the profile
+the slots have power controllers, and the button is pressed for a device that comes, too.
 
 On the socket, which only its owner can open, each line is one request in JSON, answered by one line.
 
@@ -71,10 +72,13 @@ enum What {
 struct DeviceText(Box<Device>);
 
 impl FromStr for DeviceText {
-    type Err = serde_yaml::Error;
+    type Err = String;
 
-    fn from_str(text: &str) -> Result<Self, serde_yaml::Error> {
-        serde_yaml::from_str(text).map(|device| Self(Box::new(device)))
+    fn from_str(text: &str) -> Result<Self, String> {
+        // By way of JSON, in which a kind and its settings are a key and its value as in a profile.
+        let value: serde_json::Value = serde_yaml::from_str(text).map_err(|error| error.to_string())?;
+        let device = serde_json::from_value(value).map_err(|error| error.to_string())?;
+        Ok(Self(Box::new(device)))
     }
 }
 
@@ -203,4 +207,32 @@ fn render(slots: &[SlotState]) -> String {
         table.row(row.map(|text| (Tone::Plain, text)));
     }
     table.render()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_device_is_written_as_in_a_profile() {
+        let device = "virtio-net: {tap: tap1}".parse::<DeviceText>().unwrap();
+        assert!(matches!(*device.0, Device::VirtioNet(_)));
+        let error = "virtio-net: {tape: tap1}".parse::<DeviceText>().unwrap_err();
+        assert!(error.contains("tape"), "{error}");
+        for text in ["", "virtio-nut: {}", "{", "virtio-rng: {}\nvirtio-net: {tap: a}"] {
+            assert!(text.parse::<DeviceText>().is_err(), "{text}");
+        }
+    }
+
+    #[test]
+    fn lines_on_the_socket_are_as_documented() {
+        let detach = Request::Detach { slot: 3, departure: Departure::Surprise };
+        let line = r#"{"detach":{"slot":3,"departure":"surprise"}}"#;
+        assert_eq!(serde_json::to_string(&detach).unwrap(), line);
+        assert_eq!(serde_json::from_str::<Request>(line).unwrap(), detach);
+        let asked = Request::Detach { slot: 3, departure: Departure::Asked };
+        assert_eq!(serde_json::from_str::<Request>(r#"{"detach":{"slot":3}}"#).unwrap(), asked);
+        assert_eq!(serde_json::from_str::<Request>(r#"{"list":{}}"#).unwrap(), Request::List {});
+        assert_eq!(serde_json::to_string(&Answer::Slot(3)).unwrap(), r#"{"slot":3}"#);
+    }
 }

@@ -16,7 +16,8 @@ use crate::spec::units::ByteSize;
 use crate::vmm::boot::BootError;
 use crate::vmm::chipset::pvpanic::PvpanicConfig;
 use crate::vmm::config::{
-    CpuConfig, HotplugConfig, InterruptMode, MachineConfig, ModuleConfig, SerialConfig, ShortForm, Target, Word,
+    CpuConfig, HotplugConfig, InterruptMode, MachineConfig, ModuleConfig, SerialConfig, ShortForm, Target,
+    Word,
 };
 use crate::vmm::machine::{BuildError, Machine};
 use crate::vmm::memory::MemoryError;
@@ -302,10 +303,15 @@ fn lay_over(args: &Args, loaded: &mut Loaded) -> Result<(), Failure> {
     if let Some(hotplug) = &args.hotplug {
         let (socket, spare) = hotplug.split_once(",spare=").unwrap_or((hotplug, "1"));
         let spare_slots = spare.parse().map_err(|_| {
-            let problem = format!("`{}` is not a number of slots; write --hotplug SOCKET,spare=2", spare.escape_debug());
+            let problem = format!(
+                "`{}` is not a number of slots; write --hotplug SOCKET,spare=2",
+                spare.escape_debug()
+            );
             Failure::new(Exit::Usage, problem)
         })?;
-        loaded.profile.machine.hotplug = Some(HotplugConfig { socket: absolute(Path::new(socket))?, spare_slots });
+        let power = loaded.profile.machine.hotplug.as_ref().map(|hotplug| hotplug.power).unwrap_or_default();
+        loaded.profile.machine.hotplug =
+            Some(HotplugConfig { socket: absolute(Path::new(socket))?, spare_slots, power });
         loaded.overridden("machine.hotplug");
     }
     let devices = &mut loaded.profile.machine.devices;

@@ -193,8 +193,19 @@ impl Gather<'_> {
         self,
         lookup: impl Fn(&Selector) -> Result<Option<PciAddress>, E>,
     ) -> MachineConfig {
-        let Machine { cpus, interrupts, memory, numa, boot, serial, hpet, smbios, on_reboot, hotplug, devices } =
-            &self.profile.machine;
+        let Machine {
+            cpus,
+            interrupts,
+            memory,
+            numa,
+            boot,
+            serial,
+            hpet,
+            smbios,
+            on_reboot,
+            hotplug,
+            devices,
+        } = &self.profile.machine;
         let absolute = |path: &PathBuf| self.directory.join(path);
         let mut configs = Vec::new();
         for (position, device) in devices.iter().enumerate() {
@@ -238,10 +249,9 @@ impl Gather<'_> {
             hpet: *hpet,
             smbios: smbios.clone(),
             on_reboot: *on_reboot,
-            hotplug: hotplug.as_ref().map(|HotplugConfig { socket, spare_slots }| HotplugConfig {
-                socket: absolute(socket),
-                spare_slots: *spare_slots,
-            }),
+            hotplug: hotplug
+                .as_ref()
+                .map(|hotplug| HotplugConfig { socket: absolute(&hotplug.socket), ..hotplug.clone() }),
             devices: configs,
         };
         // The name was checked as the profile's.

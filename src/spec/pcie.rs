@@ -102,6 +102,12 @@ pub mod slot {
     pub const INDICATORS: u16 = 0b1111 << 6;
     /// The indicators off.
     pub const INDICATORS_OFF: u16 = 0b1111 << 6;
+    /// Power Indicator Control, field of Slot Control.
+    pub const POWER_INDICATOR: u16 = 0b11 << 8;
+    /// [`POWER_INDICATOR`] value: off, the device can be taken out.
+    pub const POWER_INDICATOR_OFF: u16 = 0b11 << 8;
+    /// [`POWER_INDICATOR`] value: on.
+    pub const POWER_INDICATOR_ON: u16 = 0b01 << 8;
     /// Power Controller Control, bit of Slot Control: set is off.
     pub const POWER_OFF: u16 = 1 << 10;
     /// Data Link Layer State Changed Enable, bit of Slot Control.

@@ -26,6 +26,7 @@ use crate::vmm::chipset::vmgenid::VmGenIdConfig;
 pub use crate::vmm::memory::config::{HugePages, MemoryConfig};
 use crate::vmm::numa;
 pub use crate::vmm::numa::NodeConfig;
+pub use crate::vmm::pci::hotplug::Power;
 pub use crate::vmm::pci::on_pci::{OnPci, PciSettings};
 pub use crate::vmm::pci::rom::RomConfig;
 use crate::vmm::pci::root::Place;
@@ -290,6 +291,10 @@ pub struct HotplugConfig {
     /// Slots that are empty at first; with the devices at most 30.
     #[serde(default = "one_slot")]
     pub spare_slots: u8,
+    /// Whether the guest switches the slots' power, `always` on or `switched` by it: guests that wait for the button then take
+    /// a device five seconds after it came.
+    #[serde(default)]
+    pub power: Power,
 }
 
 fn one_slot() -> u8 {

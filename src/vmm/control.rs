@@ -1,8 +1,8 @@
 //! What is asked of a machine from outside while it runs: a handle for other threads, and the machine's end of it.
 
 use std::os::fd::BorrowedFd;
-use std::sync::mpsc::{self, Receiver, Sender};
 use std::sync::Arc;
+use std::sync::mpsc::{self, Receiver, Sender};
 use std::{fmt, io};
 
 use vmm_sys_util::eventfd::{EFD_CLOEXEC, EFD_NONBLOCK, EventFd};

@@ -12,8 +12,8 @@ use crate::sys::signal::UserSignal;
 use crate::sys::{event, mmap};
 use crate::vmm::chipset::power::Attention;
 use crate::vmm::config::OnReboot;
-use crate::vmm::control::Ask;
 use crate::vmm::console::{Port, PortEvent, Readiness, Typed};
+use crate::vmm::control::Ask;
 use crate::vmm::events::{Order, Request};
 use crate::vmm::machine::Machine;
 use crate::vmm::stats::{MachineStats, Occasion};
@@ -57,8 +57,8 @@ enum Event {
     User,
     /// Something was asked from outside.
     Asked,
-    /// The guest switched a slot's power off.
-    PoweredOff,
+    /// The guest let a device go.
+    LetGo,
     /// Of the console at this position.
     Port(usize, PortEvent),
 }
@@ -162,7 +162,7 @@ impl Machine {
                     }
                 }
             }
-            Event::PoweredOff => self.slots.settle(),
+            Event::LetGo => self.slots.settle(),
             Event::Request => {
                 let request = self.shared.control.take_request()?;
                 return self.answer(request);
@@ -209,9 +209,9 @@ impl Machine {
             PollFd::new(self.user_signals.as_fd(), PollFlags::POLLIN),
             PollFd::new(self.inbox.bell(), PollFlags::POLLIN),
         ];
-        if let Some(powered_off) = self.slots.powered_off() {
-            events.push(Event::PoweredOff);
-            fds.push(PollFd::new(powered_off, PollFlags::POLLIN));
+        if let Some(let_go) = self.slots.let_go() {
+            events.push(Event::LetGo);
+            fds.push(PollFd::new(let_go, PollFlags::POLLIN));
         }
         for (index, port) in self.ports.iter().enumerate() {
             for (event, fd, readiness) in port.events() {

@@ -1,7 +1,7 @@
 //! The slots of the machine: root ports and what is in them, from the start or, where the machine has hot plug, at any time.
 //!
-//! Everything here happens on the machine's own thread. A guest that is asked to let a device go answers in its own time, by
-//! switching the slot's power off; whoever asked waits for that outside of this file.
+//! Everything here happens on the machine's own thread. A guest that is asked to let a device go answers in its own time;
+//! whoever asked waits for that outside of this file.
 
 use std::collections::BTreeMap;
 use std::io;
@@ -98,8 +98,8 @@ pub(super) struct Slots {
     /// That of all passed-through functions; it goes with the last of them.
     container: Weak<vfio::Container>,
     config: MachineConfig,
-    /// Signalled when the guest switched a slot's power off; none without hot plug.
-    power_off: Option<Arc<EventFd>>,
+    /// Signalled when the guest let a device go; none without hot plug.
+    let_go: Option<Arc<EventFd>>,
     /// By the number of the slot.
     ports: BTreeMap<u8, Arc<RootPort>>,
     /// In the order of the configuration, then of their arrival; their addresses are written down in them.
@@ -118,7 +118,7 @@ impl Slots {
         lines: Lines,
         consoles: &mut Vec<Wiring>,
     ) -> Result<Self, BuildError> {
-        let power_off = match &config.hotplug {
+        let let_go = match &config.hotplug {
             Some(_) => Some(Arc::new(EventFd::new(EFD_NONBLOCK | EFD_CLOEXEC).map_err(eventfd)?)),
             None => None,
         };
@@ -129,13 +129,14 @@ impl Slots {
             lines,
             container: Weak::new(),
             config: MachineConfig { devices: Vec::new(), ..config.clone() },
-            power_off,
+            let_go,
             ports: BTreeMap::new(),
             devices: Vec::new(),
             leaving: BTreeMap::new(),
         };
         let places = places(&config.devices, &mut Vec::new());
-        let last = places.iter().flatten().filter_map(|place| place.port()).map(Slot::device).max().unwrap_or(0);
+        let last =
+            places.iter().flatten().filter_map(|place| place.port()).map(Slot::device).max().unwrap_or(0);
         let spare = config.hotplug.as_ref().map_or(0, |hotplug| hotplug.spare_slots);
         for number in 1..=last.saturating_add(spare).min(MAX_PORTS) {
             slots.add_port(number)?;
@@ -154,16 +155,17 @@ impl Slots {
     }
 
     fn add_port(&mut self, number: u8) -> Result<(), BuildError> {
-        let port = match &self.power_off {
-            None => RootPort::new(number),
-            Some(power_off) => RootPort::with_hot_plug(
+        let port = match (&self.config.hotplug, &self.let_go) {
+            (Some(config), Some(let_go)) => RootPort::with_hot_plug(
                 number,
                 hotplug::Wiring {
+                    power: config.power,
                     msi: self.messages(),
                     intx: self.lines.line(dsdt::intx_gsi(self.config.interrupts, number, 0)),
-                    power_off: Arc::clone(power_off),
+                    let_go: Arc::clone(let_go),
                 },
             ),
+            _ => RootPort::new(number),
         };
         let port = Arc::new(port.expect("its capabilities fit"));
         self.root.insert_port(root_slot(number), &port)?;
@@ -195,7 +197,8 @@ impl Slots {
             DeviceConfig::VirtioConsole(config) => {
                 let output = Arc::new(Output::new().map_err(eventfd)?);
                 let input = Arc::new(InputQueue::new().map_err(eventfd)?);
-                let console = virtio::console::Console::new(&config.device, Arc::clone(&output), Arc::clone(&input));
+                let console =
+                    virtio::console::Console::new(&config.device, Arc::clone(&output), Arc::clone(&input));
                 if let Some(consoles) = consoles {
                     consoles.push(Wiring { target: config.device.clone(), output, receiver: input });
                 }
@@ -255,7 +258,7 @@ impl Slots {
     /// Puts `device` into the slot that its address says, or into the first that is free, and tells the guest. The number of
     /// the slot.
     pub(super) fn attach(&mut self, device: DeviceConfig) -> Result<u8, SlotError> {
-        if self.power_off.is_none() {
+        if self.let_go.is_none() {
             return Err(SlotError::NoHotPlug);
         }
         let Some(pci) = device.pci().filter(|_| device.is_pluggable()) else {
@@ -312,15 +315,15 @@ impl Slots {
     }
 
     fn may_leave(&self, number: u8, departure: Departure) -> Result<Leaves, SlotError> {
-        if self.power_off.is_none() {
+        if self.let_go.is_none() {
             return Err(SlotError::NoHotPlug);
         }
         let port = self.ports.get(&number).ok_or(SlotError::NoSlot(number))?;
         if self.is_empty(number) {
             return Err(SlotError::Empty(number));
         }
-        // Without power, the guest let it go before it was asked.
-        if departure == Departure::Surprise || !port.is_up() {
+        // The guest can have let it go before it was asked.
+        if departure == Departure::Surprise || port.is_let_go() {
             return Ok(Leaves::Now);
         }
         if self.leaving.contains_key(&number) {
@@ -341,17 +344,18 @@ impl Slots {
         }
     }
 
-    /// Readable when the guest switched a slot's power off; none without hot plug.
-    pub(super) fn powered_off(&self) -> Option<BorrowedFd<'_>> {
-        self.power_off.as_deref().map(event::borrow)
+    /// Readable when the guest let a device go; none without hot plug.
+    pub(super) fn let_go(&self) -> Option<BorrowedFd<'_>> {
+        self.let_go.as_deref().map(event::borrow)
     }
 
     /// Takes out what the guest was asked to let go, and did.
     pub(super) fn settle(&mut self) {
-        if let Some(power_off) = &self.power_off {
-            drop(power_off.read());
+        if let Some(let_go) = &self.let_go {
+            drop(let_go.read());
         }
-        let gone = self.leaving.keys().filter(|number| self.ports.get(number).is_none_or(|port| !port.is_up()));
+        let is_gone = |number: &&u8| self.ports.get(number).is_none_or(|port| port.is_let_go());
+        let gone = self.leaving.keys().filter(is_gone);
         for number in gone.copied().collect::<Vec<_>>() {
             self.take_out(number);
         }
@@ -367,7 +371,7 @@ impl Slots {
 
 enum Leaves {
     Now,
-    /// When the guest switches the power off.
+    /// When the guest lets it go.
     Later,
 }
 

@@ -3,6 +3,7 @@
 use crate::spec::pci::CapabilityId;
 use crate::spec::pcie::{express, link, slot};
 use crate::vmm::pci::capability::Capability;
+use crate::vmm::pci::hotplug::Power;
 
 /// The capability of an endpoint of our own behind a port: on the same link, with no error to report.
 #[must_use]
@@ -24,13 +25,17 @@ pub fn port(number: u8) -> Capability {
 
 /// That of root port `number`, whose slot is empty and can be filled and emptied at any time.
 #[must_use]
-pub fn hot_plug_port(number: u8) -> Capability {
+pub fn hot_plug_port(number: u8, power: Power) -> Capability {
     let indicators = slot::HAS_ATTENTION_INDICATOR | slot::HAS_POWER_INDICATOR;
-    let controls = slot::HAS_BUTTON | slot::HAS_POWER_CONTROLLER | indicators | slot::ACTS_AT_ONCE;
-    let mut table = Structure::port(number, slot::HOT_PLUG | slot::SURPRISE | controls);
+    let controls = slot::HAS_BUTTON | indicators | slot::ACTS_AT_ONCE;
+    let (controller, switch) = match power {
+        Power::Always => (0, 0),
+        Power::Switched => (slot::HAS_POWER_CONTROLLER, slot::POWER_OFF),
+    };
+    let mut table = Structure::port(number, slot::HOT_PLUG | slot::SURPRISE | controls | controller);
     table.put(express::SLOT_CONTROL, &slot::INDICATORS_OFF.to_le_bytes());
     let events = slot::BUTTON | slot::PRESENCE_CHANGED | slot::LINK_CHANGED_ENABLE | slot::INTERRUPT;
-    table.keep(express::SLOT_CONTROL, events | slot::INDICATORS | slot::POWER_OFF);
+    table.keep(express::SLOT_CONTROL, events | slot::INDICATORS | switch);
     table.capability()
 }
 
@@ -65,7 +70,8 @@ impl Structure {
 
     fn port(number: u8, slot_bits: u32) -> Self {
         let kind = 2 | express::TYPE_ROOT_PORT | express::SLOT_IMPLEMENTED;
-        let mut table = Self::new(kind, link::ACTIVE_REPORTING | u32::from(number) << link::PORT_NUMBER_SHIFT);
+        let mut table =
+            Self::new(kind, link::ACTIVE_REPORTING | u32::from(number) << link::PORT_NUMBER_SHIFT);
         table.put(express::DEVICE_CAPABILITIES, &express::ROLE_BASED_ERRORS.to_le_bytes());
         table.put(express::SLOT, &(u32::from(number) << slot::NUMBER_SHIFT | slot_bits).to_le_bytes());
         table.keep(express::ROOT_CONTROL, 0x000F);

@@ -77,7 +77,10 @@ impl RootPort {
             subsystem_id: 0x1100,
         });
         let _ = config.add_capability(&power())?;
-        let capability = if wiring.is_some() { express::hot_plug_port(number) } else { express::port(number) };
+        let capability = match &wiring {
+            Some(wiring) => express::hot_plug_port(number, wiring.power),
+            None => express::port(number),
+        };
         let express = config.add_capability(&capability)?;
         let _ = config.add_capability(&Capability {
             id: CapabilityId::BRIDGE_SUBSYSTEM,
@@ -111,6 +114,13 @@ impl RootPort {
     pub fn is_up(&self) -> bool {
         let Registers { config, hot_plug } = &*self.lock();
         hot_plug.as_ref().is_none_or(|slot| slot.is_up(config))
+    }
+
+    /// Whether the guest uses nothing of what is in the slot, and says so.
+    #[must_use]
+    pub fn is_let_go(&self) -> bool {
+        let Registers { config, hot_plug } = &*self.lock();
+        hot_plug.as_ref().is_some_and(|slot| slot.is_let_go(config))
     }
 
     /// Says that a device came into the slot or left it, which the guest is told. Nothing happens where the slot is full for good.

@@ -41,6 +41,7 @@ mod export;
 mod firmware;
 mod groups;
 mod hardware;
+mod hotplug;
 mod in_use;
 mod interrupts;
 mod kvm;

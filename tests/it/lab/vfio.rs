@@ -9,7 +9,7 @@ mod masks;
 use super::{Lab, Run};
 
 /// Shell functions that the scripts share; `bind` does by hand what `thruway bind` does.
-const SHELL: &str = r#"
+pub(super) const SHELL: &str = r#"
 set -e
 modprobe vfio-pci
 bind() {

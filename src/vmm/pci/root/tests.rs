@@ -291,8 +291,7 @@ fn bars_behind_a_port_are_reachable_as_far_as_it_forwards_them() {
 /// A root on windows of a machine whose CPUs drive `physical_bits` address bits, with functions behind its ports.
 fn ports_with(physical_bits: u8, behind: &[(u8, u8, Arc<Function>)]) -> (Arc<PciRoot>, Arc<Bus>) {
     let mmio: Arc<Bus> = Arc::default();
-    let windows =
-        Windows { mmio64: crate::vmm::layout::mmio64(0, physical_bits), ..super::testing::windows() };
+    let windows = Windows { mmio64: crate::vmm::layout::mmio64(0, physical_bits), ..testing::windows() };
     let root = PciRoot::new(windows, Arc::clone(&mmio), Arc::default(), Arc::new(FakeMapper::default()));
     for (port, function, device) in behind {
         let slot = Slot::new(*port, 0).unwrap();

@@ -142,7 +142,7 @@ enum Command {
     /// Say whether everything is still so; exit code 1 if it is not
     Verify(verify::Args),
     /// Run a virtual machine from a profile, from flags, or from both
-    Run(run::Args),
+    Run(Box<run::Args>),
     /// Make a disk for a machine
     Disk(disk::Args),
     /// Write a profile's machine for QEMU, libvirt, Cloud Hypervisor or systemd

@@ -19,7 +19,7 @@ pub(crate) struct Args {
 
 #[derive(Debug, clap::Subcommand)]
 enum What {
-    /// Make a new image, for data or, as its long help shows, with a system that boots
+    /// Make a new image, for data or, as its last example shows, with a system that boots
     Create(CreateArgs),
 }
 

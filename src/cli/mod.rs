@@ -143,7 +143,7 @@ enum Command {
     /// Say whether everything is still so; exit code 1 if it is not
     Verify(verify::Args),
     /// Run a virtual machine from a profile, from flags, or from both
-    Run(run::Args),
+    Run(Box<run::Args>),
     /// Put a device into a running machine, or take one out
     Hotplug(hotplug::Args),
     /// Make a disk for a machine

@@ -12,12 +12,13 @@ use crate::host::select;
 use crate::profile::schema::{Device, VfioBlock};
 use crate::profile::{Loaded, Purpose, load};
 use crate::setup::goal::Selector;
+use crate::spec::pci::{PciAddress, PciAddressError};
 use crate::spec::units::ByteSize;
 use crate::vmm::boot::BootError;
 use crate::vmm::chipset::pvpanic::PvpanicConfig;
 use crate::vmm::config::{
-    CpuConfig, HotplugConfig, InterruptMode, MachineConfig, ModuleConfig, SerialConfig, ShortForm, Target,
-    Word,
+    ConfigError, CpuConfig, DeviceConfig, HotplugConfig, InterruptMode, MachineConfig, ModuleConfig, RomConfig,
+    SerialConfig, ShortForm, Target, Word,
 };
 use crate::vmm::machine::{BuildError, Machine};
 use crate::vmm::memory::MemoryError;
@@ -105,6 +106,9 @@ pub(crate) struct Args {
     /// Let devices come and go while it runs: a socket for `thruway hotplug`, and how many slots are empty at first
     #[arg(long, value_name = "SOCKET[,spare=N]")]
     hotplug: Option<String>,
+    /// Give a device an expansion ROM; ADDR is where the guest finds it (--dry-run tells), and off takes its own away
+    #[arg(long, value_name = "ADDR=FILE|off")]
+    rom: Vec<RomFlag>,
     /// Write what the machine did (exits by reason and vCPU, KVM's counters) to this file as JSON: at its end, and whenever
     /// SIGUSR1 asks; without a file, that signal has it on standard error
     #[arg(long, value_name = "FILE")]
@@ -156,9 +160,43 @@ impl FromStr for DiskFlag {
     }
 }
 
+/// An expansion ROM as a flag says it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+struct RomFlag {
+    /// In the guest.
+    address: PciAddress,
+    /// None for no ROM.
+    file: Option<PathBuf>,
+}
+
+/// Why a text is no expansion ROM.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+enum RomFlagError {
+    /// It is not two things.
+    #[error("write ADDR=FILE, or ADDR=off for no expansion ROM")]
+    Form,
+    /// The first is not an address.
+    #[error(transparent)]
+    Address(#[from] PciAddressError),
+}
+
+impl FromStr for RomFlag {
+    type Err = RomFlagError;
+
+    fn from_str(text: &str) -> Result<Self, RomFlagError> {
+        let (address, file) = text.split_once('=').ok_or(RomFlagError::Form)?;
+        let address = address.parse()?;
+        match file {
+            "" => Err(RomFlagError::Form),
+            "off" => Ok(Self { address, file: None }),
+            file => Ok(Self { address, file: Some(file.into()) }),
+        }
+    }
+}
+
 /// Runs the machine that profile and flags describe; the exit code says how it ended.
 pub(crate) fn run(args: &Args, context: &Context) -> CliResult {
-    let config = configure(args, context)?;
+    let (config, loaded) = configure(args, context)?;
     if args.dry_run {
         return dry_run(&config, args.format.format, context);
     }
@@ -167,7 +205,7 @@ pub(crate) fn run(args: &Args, context: &Context) -> CliResult {
     let built = progress::bytes(context, "taking guest memory from the host", |progress| {
         Machine::build_watched(&config, progress)
     });
-    let machine = built.map_err(|error| Failure::new(exit_of(&error), error))?;
+    let machine = built.map_err(|error| in_its_place(error, &loaded))?;
     if machine.has_terminal() {
         // The terminal is raw already: the line break needs its carriage return.
         context.note(format_args!(
@@ -209,8 +247,8 @@ pub(crate) fn run(args: &Args, context: &Context) -> CliResult {
     Ok(exit.into())
 }
 
-/// The machine that the arguments describe.
-fn configure(args: &Args, context: &Context) -> Result<MachineConfig, Failure> {
+/// The machine that the arguments describe, and where they say so.
+fn configure(args: &Args, context: &Context) -> Result<(MachineConfig, Loaded), Failure> {
     let mut loaded = match &args.profile {
         Some(profile) => load(profile, Purpose::Act)?,
         None => {
@@ -228,20 +266,46 @@ fn configure(args: &Args, context: &Context) -> Result<MachineConfig, Failure> {
         Selector::Address(address) => Ok(*address),
         other => select::resolve(facts.get_or_init(|| source::live(context)), other),
     };
-    Ok(loaded.resolve(lookup)?)
+    let mut config = loaded.resolve(lookup)?;
+    config.fix_addresses();
+    for rom in &args.rom {
+        let wanted = match &rom.file {
+            Some(file) => RomConfig::File(absolute(file)?),
+            None => RomConfig::Hidden,
+        };
+        let mut functions = config.devices.iter_mut().filter_map(DeviceConfig::pci_mut);
+        match functions.find(|pci| pci.guest_address == Some(rom.address)) {
+            Some(function) => function.rom = wanted,
+            None => return Err(no_device_at(rom.address, &config)),
+        }
+    }
+    Ok((config, loaded))
+}
+
+fn no_device_at(address: PciAddress, config: &MachineConfig) -> Failure {
+    let there = config.devices.iter().filter_map(|device| {
+        let address = device.pci()?.guest_address?;
+        Some(format!("{address} ({})", device.kind()))
+    });
+    let there = there.collect::<Vec<_>>().join(", ");
+    Failure::new(Exit::Usage, format!("--rom: the guest has no device at {address}; it has {there}"))
+}
+
+/// What went wrong, shown in the profile if it is one device's fault.
+fn in_its_place(error: BuildError, loaded: &Loaded) -> Failure {
+    let BuildError::NoRoom { setting, source } = &error else { return Failure::new(exit_of(&error), error) };
+    let error = ConfigError::new(format!("machine.{setting}"), source.to_string());
+    loaded.judge(&[error]).expect("there is an error").into()
+}
+
+fn absolute(path: &Path) -> Result<PathBuf, Failure> {
+    std::path::absolute(path).map_err(|error| {
+        Failure::caused(format_args!("cannot find the directory of {}", path.display()), Exit::Host, error)
+    })
 }
 
 /// Puts the flags over what the profile says; devices are added behind its own.
 fn lay_over(args: &Args, loaded: &mut Loaded) -> Result<(), Failure> {
-    let absolute = |path: &Path| {
-        std::path::absolute(path).map_err(|error| {
-            Failure::caused(
-                format_args!("cannot find the directory of {}", path.display()),
-                Exit::Host,
-                error,
-            )
-        })
-    };
     if let Some(kernel) = &args.kernel {
         loaded.profile.machine.boot.kernel = Some(absolute(kernel)?);
         loaded.overridden("machine.boot.kernel");
@@ -379,7 +443,9 @@ fn exit_of(error: &BuildError) -> Exit {
             Exit::Host
         }
         BuildError::Boot(BootError::Firmware(error)) if error.is_the_hosts() => Exit::Host,
-        BuildError::Config(_) | BuildError::Boot(_) => Exit::Usage,
+        BuildError::Config(_) | BuildError::Boot(_) | BuildError::Rom(_) | BuildError::NoRoom { .. } => {
+            Exit::Usage
+        }
         BuildError::Memory(MemoryError::Interrupted) => Exit::Interrupted,
         _ => Exit::Host,
     }
@@ -397,5 +463,15 @@ mod tests {
         assert_eq!(disk(",readonly"), Err(DiskFlagError::NoPath));
         assert_eq!(disk("a.img,format=qcow2"), Err(DiskFlagError::Format("qcow2".to_owned())));
         assert_eq!(disk("a.img,cache=none"), Err(DiskFlagError::Option("cache=none".to_owned())));
+    }
+
+    #[test]
+    fn expansion_roms_are_read_with_their_address() {
+        let rom = |text: &str| text.parse::<RomFlag>();
+        let address = "0000:01:00.0".parse().unwrap();
+        assert_eq!(rom("01:00.0=a=b.rom"), Ok(RomFlag { address, file: Some("a=b.rom".into()) }));
+        assert_eq!(rom("01:00.0=off"), Ok(RomFlag { address, file: None }));
+        assert_eq!((rom("a.rom"), rom("01:00.0=")), (Err(RomFlagError::Form), Err(RomFlagError::Form)));
+        assert!(matches!(rom("eth0=a.rom"), Err(RomFlagError::Address(_))));
     }
 }

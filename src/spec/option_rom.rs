@@ -38,6 +38,13 @@ pub struct Image {
     pub device_ids: Vec<u16>,
 }
 
+impl Image {
+    /// The devices that it is for: `8086:10d3`.
+    pub fn names(&self) -> impl Iterator<Item = String> {
+        self.device_ids.iter().map(|device_id| format!("{:04x}:{device_id:04x}", self.vendor_id))
+    }
+}
+
 /// Why some bytes are no expansion ROM.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum NotARom {

@@ -28,6 +28,18 @@ machine:
     - pvpanic: {}
 "#;
 
+/// Two devices that name their addresses, and one that has an expansion ROM.
+const PLACES: &str = r#"
+schema: 1
+name: places
+machine:
+  boot: {kernel: /vmlinuz}
+  devices:
+    - virtio-net: {tap: tap0, guest_address: "02:00.0", rom: "/srv/a,b.rom"}
+    - virtio-rng: {guest_address: "02:00.3"}
+    - vfio-pci: {select: {address: "0000:01:10.2"}, rom: false}
+"#;
+
 /// What `export PROGRAM` prints of the profile at `path`.
 fn export(program: &str, path: &Path) -> String {
     let run = run(program, path);
@@ -200,4 +212,31 @@ machine:
         let plain = export(program, &profile(directory.path(), plain));
         assert!(!plain.contains("this does not"), "{program}: {plain}");
     }
+}
+
+#[test]
+fn addresses_and_expansion_roms_are_said_as_each_program_says_them() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = profile(directory.path(), PLACES);
+    let words = words(directory.path(), "qemu-system-x86_64", &export("qemu", &path));
+    for word in [
+        "pcie-root-port,id=port1,bus=pcie.0,addr=1.0,chassis=1,slot=1",
+        "pcie-root-port,id=port2,bus=pcie.0,addr=2.0,chassis=2,slot=2",
+        "virtio-net-pci,netdev=net0,bus=port2,addr=0.0,multifunction=on,romfile=/srv/a,,b.rom",
+        "virtio-rng-pci,bus=port2,addr=0.3",
+        "vfio-pci,host=0000:01:10.2,rombar=0",
+    ] {
+        assert!(words.iter().any(|other| other == word), "{word}: {words:?}");
+    }
+    let domain = export("libvirt", &path);
+    for line in [
+        "<rom file='/srv/a,b.rom'/>\n      <address type='pci' domain='0x0000' bus='0x02' slot='0x00' function='0x0' multifunction='on'/>",
+        "<address type='pci' domain='0x0000' bus='0x02' slot='0x00' function='0x3'/>\n    </rng>",
+        "<rom enabled='no'/>\n    </hostdev>",
+    ] {
+        assert!(domain.contains(line), "{line}\n{domain}");
+    }
+    let refused = run("cloud-hypervisor", &path);
+    assert_eq!(refused.code, Some(2), "{}", refused.stderr);
+    assert!(refused.stderr.contains("it gives devices no expansion ROM"), "{}", refused.stderr);
 }

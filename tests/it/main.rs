@@ -9,6 +9,7 @@
 //! - `probe`, `doctor`, `topology`, `report`: what the inspector says of the hosts in `tests/hosts`, which `hosts` unfolds.
 //! - `hostile`: what nobody should find on a host, and what is said of it.
 //! - `terminal`: what terminals and pipes see of all of these.
+//! - `disk`, `devices`: images, and what a profile's devices can be told, as their user meets them.
 //! - `generated`: man pages, completions and the JSON schema are as fresh as the code.
 //!
 //! All of it runs unprivileged, offline and without KVM, unless a test says SKIP and why; see [`support::skip`].
@@ -23,6 +24,8 @@ mod acpi;
 mod architecture;
 mod capture;
 mod cli;
+mod devices;
+mod disk;
 mod doctor;
 mod export;
 mod firmware;

@@ -1,7 +1,9 @@
 //! A machine as a command of Cloud Hypervisor (`cloud-hypervisor --help`).
 
 use super::{ExportError, head, option, script};
-use crate::vmm::config::{CpuConfig, DeviceConfig, MachineConfig, SerialConfig, Target};
+use crate::vmm::config::{
+    CpuConfig, DeviceConfig, MachineConfig, PciSettings, RomConfig, SerialConfig, Target,
+};
 
 /// A shell script that becomes Cloud Hypervisor. `prepare` is the command that prepares the host.
 ///
@@ -38,6 +40,20 @@ pub fn export(config: &MachineConfig, prepare: &str) -> Result<String, ExportErr
     }
     let (mut disks, mut nets, mut functions, mut consoles) = (Vec::new(), Vec::new(), Vec::new(), Vec::new());
     for device in &config.devices {
+        if let Some(PciSettings { rom: RomConfig::File(path), .. }) = device.pci() {
+            return Err(ExportError::Unsayable {
+                program: "cloud-hypervisor",
+                text: path.display().to_string(),
+                reason: "it gives devices no expansion ROM",
+            });
+        }
+        if let Some(address) = device.pci().and_then(|pci| pci.guest_address) {
+            return Err(ExportError::Unsayable {
+                program: "cloud-hypervisor",
+                text: address.to_string(),
+                reason: "it has no root ports, and gives out addresses by itself",
+            });
+        }
         match device {
             DeviceConfig::VirtioBlock(block) => {
                 let mut disk = format!("path={}", value(&block.path.display().to_string())?);

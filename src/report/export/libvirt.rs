@@ -1,10 +1,10 @@
 //! A machine as a domain of libvirt (<https://libvirt.org/formatdomain.html>).
 
-use super::{ExportError, head};
+use super::{ExportError, head, is_first_of_several};
 use crate::report::markup::escape;
 use crate::report::style::clean;
 use crate::spec::pci::PciAddress;
-use crate::vmm::config::{DeviceConfig, MachineConfig, OnReboot, SerialConfig, Target};
+use crate::vmm::config::{DeviceConfig, MachineConfig, OnReboot, RomConfig, SerialConfig, Target};
 
 /// A document for `virsh define`. `prepare` is the command that prepares the host.
 ///
@@ -94,6 +94,7 @@ pub fn export(config: &MachineConfig, prepare: &str) -> Result<String, ExportErr
                 if let Some(serial) = &block.serial {
                     xml.element(3, "serial", serial)?;
                 }
+                xml.on_pci(config, device, HasRom::No)?;
                 xml.line(2, "</disk>");
             }
             DeviceConfig::VirtioNet(net) => {
@@ -103,10 +104,18 @@ pub fn export(config: &MachineConfig, prepare: &str) -> Result<String, ExportErr
                 }
                 xml.line(3, &format!("<target dev='{}' managed='no'/>", text(&net.tap)?));
                 xml.line(3, "<model type='virtio'/>");
+                xml.on_pci(config, device, HasRom::Yes)?;
                 xml.line(2, "</interface>");
             }
             DeviceConfig::VirtioConsole(console) => {
                 let (kind, source) = place(console)?;
+                if let Some(address) = device.pci().and_then(|pci| pci.guest_address) {
+                    return Err(ExportError::Unsayable {
+                        program: "libvirt",
+                        text: address.to_string(),
+                        reason: "consoles share one controller, and have no address of their own",
+                    });
+                }
                 xml.line(2, &format!("<console type='{kind}'>"));
                 if let Some(source) = source {
                     xml.line(3, &source);
@@ -116,19 +125,23 @@ pub fn export(config: &MachineConfig, prepare: &str) -> Result<String, ExportErr
                 xml.line(2, "</console>");
             }
             DeviceConfig::VirtioRng(_) => {
-                xml.line(2, "<rng model='virtio'><backend model='random'>/dev/urandom</backend></rng>");
+                xml.line(2, "<rng model='virtio'>");
+                xml.line(3, "<backend model='random'>/dev/urandom</backend>");
+                xml.on_pci(config, device, HasRom::No)?;
+                xml.line(2, "</rng>");
             }
             DeviceConfig::VfioPci(function) => {
-                let PciAddress { domain, bus, device, function } = function.address;
+                let PciAddress { domain, bus, device: slot, function } = function.address;
                 xml.line(2, "<hostdev mode='subsystem' type='pci' managed='no'>");
                 xml.line(3, "<driver name='vfio'/>");
                 xml.line(
                     3,
                     &format!(
-                        "<source><address domain='0x{domain:04x}' bus='0x{bus:02x}' slot='0x{device:02x}' \
+                        "<source><address domain='0x{domain:04x}' bus='0x{bus:02x}' slot='0x{slot:02x}' \
                          function='0x{function:x}'/></source>"
                     ),
                 );
+                xml.on_pci(config, device, HasRom::Yes)?;
                 xml.line(2, "</hostdev>");
             }
             // A feature of the domain, and nothing that it has.
@@ -139,6 +152,13 @@ pub fn export(config: &MachineConfig, prepare: &str) -> Result<String, ExportErr
     xml.line(1, "</devices>");
     xml.line(0, "</domain>");
     Ok(xml.out)
+}
+
+/// Whether libvirt knows an expansion ROM for devices of a kind.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum HasRom {
+    Yes,
+    No,
 }
 
 /// A document that grows line by line.
@@ -152,6 +172,41 @@ impl Xml {
         self.out.push_str(&"  ".repeat(depth));
         self.out.push_str(line);
         self.out.push('\n');
+    }
+
+    /// What `device` says of its expansion ROM and its address. libvirt adds the root ports that are missing.
+    fn on_pci(
+        &mut self,
+        config: &MachineConfig,
+        device: &DeviceConfig,
+        has_rom: HasRom,
+    ) -> Result<(), ExportError> {
+        let Some(pci) = device.pci() else { return Ok(()) };
+        match &pci.rom {
+            RomConfig::File(path) if has_rom == HasRom::No => {
+                return Err(ExportError::Unsayable {
+                    program: "libvirt",
+                    text: path.display().to_string(),
+                    reason: "it gives expansion ROMs to network cards and host functions alone",
+                });
+            }
+            RomConfig::File(path) => {
+                self.line(3, &format!("<rom file='{}'/>", text(&path.display().to_string())?));
+            }
+            RomConfig::Hidden if has_rom == HasRom::Yes => self.line(3, "<rom enabled='no'/>"),
+            RomConfig::Hidden | RomConfig::Own => {}
+        }
+        if let Some(address) = pci.guest_address {
+            let PciAddress { bus, function, .. } = address;
+            let several = if is_first_of_several(config, address) { " multifunction='on'" } else { "" };
+            self.line(
+                3,
+                &format!(
+                    "<address type='pci' domain='0x0000' bus='0x{bus:02x}' slot='0x00' function='0x{function}'{several}/>"
+                ),
+            );
+        }
+        Ok(())
     }
 
     /// An element with text in it.

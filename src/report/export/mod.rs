@@ -7,6 +7,7 @@ pub mod libvirt;
 pub mod qemu;
 pub mod systemd;
 
+use crate::spec::pci::PciAddress;
 use crate::vmm::config::{CpuModel, Features, InterruptMode, MachineConfig, MemoryConfig, ShortForm};
 
 /// Why a machine cannot be said in the words of another program.
@@ -52,6 +53,12 @@ fn left_out(config: &MachineConfig) -> Vec<&'static str> {
         (config.interrupts != InterruptMode::default(), "interrupts"),
     ];
     parts.into_iter().filter(|(is_set, _)| *is_set).map(|(_, part)| part).collect()
+}
+
+/// Whether a device at `address` is function 0 of several that name theirs.
+fn is_first_of_several(config: &MachineConfig, address: PciAddress) -> bool {
+    let named = config.devices.iter().filter_map(|device| device.pci()?.guest_address);
+    address.function == 0 && named.filter(|other| other.bus == address.bus).count() > 1
 }
 
 /// A program and its arguments as a script: one option with its value a line.

@@ -1,7 +1,7 @@
 //! A machine as a command of QEMU (qemu-system-x86_64(1)).
 
-use super::{ExportError, head, option, script};
-use crate::vmm::config::{CpuConfig, DeviceConfig, MachineConfig, OnReboot, SerialConfig, Target};
+use super::{ExportError, head, is_first_of_several, option, script};
+use crate::vmm::config::{CpuConfig, DeviceConfig, MachineConfig, OnReboot, RomConfig, SerialConfig, Target};
 
 /// A shell script that becomes QEMU. `prepare` is the command that prepares the host.
 ///
@@ -43,6 +43,7 @@ pub fn export(config: &MachineConfig, prepare: &str) -> Result<String, ExportErr
     if config.on_reboot == OnReboot::Exit {
         options.push(vec!["-no-reboot".to_owned()]);
     }
+    options.extend(ports(config).map(|port| option("-device", port)));
     let mut has_serial_bus = false;
     for (number, device) in config.devices.iter().enumerate() {
         match device {
@@ -62,7 +63,10 @@ pub fn export(config: &MachineConfig, prepare: &str) -> Result<String, ExportErr
                     .as_ref()
                     .map(|serial| format!(",serial={}", value(serial)))
                     .unwrap_or_default();
-                options.push(option("-device", format!("virtio-blk-pci,drive=disk{number}{serial}")));
+                options.push(option(
+                    "-device",
+                    format!("virtio-blk-pci,drive=disk{number}{serial}{}", on_pci(config, device)),
+                ));
             }
             DeviceConfig::VirtioNet(net) => {
                 let tap = value(&net.tap);
@@ -71,19 +75,27 @@ pub fn export(config: &MachineConfig, prepare: &str) -> Result<String, ExportErr
                     format!("tap,id=net{number},ifname={tap},script=no,downscript=no"),
                 ));
                 let mac = net.mac.as_ref().map(|mac| format!(",mac={mac}")).unwrap_or_default();
-                options.push(option("-device", format!("virtio-net-pci,netdev=net{number}{mac}")));
+                options.push(option(
+                    "-device",
+                    format!("virtio-net-pci,netdev=net{number}{mac}{}", on_pci(config, device)),
+                ));
             }
             DeviceConfig::VirtioConsole(console) => {
                 if !has_serial_bus {
-                    options.push(option("-device", "virtio-serial-pci"));
+                    options.push(option("-device", format!("virtio-serial-pci{}", on_pci(config, device))));
                     has_serial_bus = true;
                 }
                 options.push(option("-chardev", place(console, &format!("console{number}"))));
                 options.push(option("-device", format!("virtconsole,chardev=console{number}")));
             }
-            DeviceConfig::VirtioRng(_) => options.push(option("-device", "virtio-rng-pci")),
+            DeviceConfig::VirtioRng(_) => {
+                options.push(option("-device", format!("virtio-rng-pci{}", on_pci(config, device))));
+            }
             DeviceConfig::VfioPci(function) => {
-                options.push(option("-device", format!("vfio-pci,host={}", function.address)));
+                options.push(option(
+                    "-device",
+                    format!("vfio-pci,host={}{}", function.address, on_pci(config, device)),
+                ));
             }
             DeviceConfig::Pvpanic(_) => options.push(option("-device", "pvpanic")),
             DeviceConfig::Vmgenid(_) => options.push(option("-device", "vmgenid,guid=auto")),
@@ -91,6 +103,30 @@ pub fn export(config: &MachineConfig, prepare: &str) -> Result<String, ExportErr
         }
     }
     script(&head("#", config, prepare), "qemu-system-x86_64", &options)
+}
+
+/// Root ports up to the last that a device names, so that firmware numbers the buses behind them as the profile does.
+fn ports(config: &MachineConfig) -> impl Iterator<Item = String> {
+    let named = config.devices.iter().filter_map(|device| device.pci()?.guest_address);
+    let last = named.map(|address| address.bus).max().unwrap_or(0);
+    (1..=last).map(|port| {
+        format!("pcie-root-port,id=port{port},bus=pcie.0,addr={port:x}.0,chassis={port},slot={port}")
+    })
+}
+
+/// What a device's options say of its address and its expansion ROM.
+fn on_pci(config: &MachineConfig, device: &DeviceConfig) -> String {
+    let Some(pci) = device.pci() else { return String::new() };
+    let address = pci.guest_address.map(|address| {
+        let several = if is_first_of_several(config, address) { ",multifunction=on" } else { "" };
+        format!(",bus=port{},addr=0.{}{several}", address.bus, address.function)
+    });
+    let rom = match &pci.rom {
+        RomConfig::Own => String::new(),
+        RomConfig::Hidden => ",rombar=0".to_owned(),
+        RomConfig::File(path) => format!(",romfile={}", value(&path.display().to_string())),
+    };
+    address.unwrap_or_default() + &rom
 }
 
 /// A place of a console as a character device called `id`.

@@ -1,6 +1,7 @@
 //! Expansion ROMs from files of the host (PCI 3.0, 6.2.5.2 and 6.3): checked, and in memory that the guest reads without an
 //! exit.
 
+use std::collections::BTreeSet;
 use std::fmt;
 use std::fs::File;
 use std::io::{self, Read};
@@ -198,14 +199,12 @@ impl RomImage {
         if self.images.iter().any(is_for) {
             return;
         }
-        let ids = self.images.iter().flat_map(|image| {
-            image.device_ids.iter().map(|device_id| format!("{:04x}:{device_id:04x}", image.vendor_id))
-        });
+        let ids: BTreeSet<String> = self.images.iter().flat_map(option_rom::Image::names).collect();
         tracing::warn!(
             "expansion ROM {} is for {}, and {label} is {vendor_id:04x}:{device_id:04x}: firmware that compares them will not \
              start it",
             self.path.display(),
-            ids.collect::<Vec<_>>().join(", ")
+            ids.into_iter().collect::<Vec<_>>().join(", ")
         );
     }
 }

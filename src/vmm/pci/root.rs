@@ -236,10 +236,9 @@ pub enum PciRootError {
     },
     /// The windows are too small for all BARs.
     #[error(
-        "no room for {} of {label}, {} at a multiple of its size: all devices together ask for {}, and the addresses for that, \
-         {}, are {}; leave a device out, or let it ask for less",
-        if *bar == ROM_BAR { "the expansion ROM".to_owned() } else { format!("BAR {bar}") },
-        binary(*size), binary(*wanted), hex(windows), binary(windows.iter().map(|window| window.end - window.start).sum())
+        "no room for {} ({}) of {label}: what must lie where it must takes {} in all, each at a multiple of its size, and {} is \
+         there for that; leave a device out, or let it ask for less",
+        bar_name(*bar), ByteSize::from_bytes(*size), ByteSize::from_bytes(*wanted), range_names(windows)
     )]
     NoRoom {
         /// Where the function is.
@@ -257,13 +256,13 @@ pub enum PciRootError {
     },
 }
 
-fn binary(bytes: u64) -> ByteSize {
-    ByteSize::from_bytes(bytes)
+fn bar_name(index: usize) -> String {
+    if index == ROM_BAR { "the expansion ROM".to_owned() } else { format!("BAR {index}") }
 }
 
-fn hex(windows: &[Range<u64>]) -> String {
-    let texts = windows.iter().map(|window| format!("{:#x} to {:#x}", window.start, window.end));
-    texts.collect::<Vec<_>>().join(" and ")
+fn range_names(ranges: &[Range<u64>]) -> String {
+    let names = ranges.iter().map(|range| format!("{:#x} to {:#x}", range.start, range.end));
+    names.collect::<Vec<_>>().join(" and ")
 }
 
 /// Bus 0, and what is behind it.

@@ -46,6 +46,7 @@ mod in_use;
 mod interrupts;
 mod kvm;
 mod matrix;
+mod pci;
 mod process;
 mod processors;
 mod road;

@@ -43,6 +43,21 @@ impl Function {
         config.add_bar(2, BarKind::Memory32 { prefetchable: false }, 0x1000).unwrap();
         Arc::new(Self { config: Mutex::new(config), number })
     }
+
+    /// One with a prefetchable BAR 4 of `size` bytes, too.
+    fn with_large_bar(number: u64, size: u64) -> Arc<Self> {
+        let function = Self::new(number);
+        let prefetchable = BarKind::Memory64 { prefetchable: true };
+        function.config.lock().unwrap().add_bar(4, prefetchable, size).unwrap();
+        function
+    }
+
+    /// One with an expansion ROM of 64 KiB, too.
+    fn with_rom(number: u64) -> Arc<Self> {
+        let function = Self::new(number);
+        function.config.lock().unwrap().add_rom(0x1_0000).unwrap();
+        function
+    }
 }
 
 impl Lifecycle for Function {
@@ -210,7 +225,8 @@ fn too_large_bars_are_named() {
     let error = root.place_bars().unwrap_err();
     assert_eq!(
         error.to_string(),
-        "no room for BAR 0 of test function: 0x4000 bytes do not fit into 0xc0000000..0xc0001000"
+        "no room for BAR 0 (16KiB) of test function: what must lie where it must takes 16KiB in all, each at a multiple of its \
+         size, and 0xc0000000 to 0xc0001000 is there for that; leave a device out, or let it ask for less"
     );
 }
 
@@ -270,6 +286,99 @@ fn bars_behind_a_port_are_reachable_as_far_as_it_forwards_them() {
     bench.root.reset();
     command(1, 2);
     assert_eq!(bench.at(places[0]), 1, "as after power-on");
+}
+
+/// A root on windows of a machine whose CPUs drive `physical_bits` address bits, with functions behind its ports.
+fn ports_with(physical_bits: u8, behind: &[(u8, u8, Arc<Function>)]) -> (Arc<PciRoot>, Arc<Bus>) {
+    let mmio: Arc<Bus> = Arc::default();
+    let windows = Windows { mmio64: crate::vmm::layout::mmio64(0, physical_bits), ..testing::windows() };
+    let root = PciRoot::new(windows, Arc::clone(&mmio), Arc::default(), Arc::new(FakeMapper::default()));
+    for (port, function, device) in behind {
+        let slot = Slot::new(*port, 0).unwrap();
+        if *function == 0 {
+            root.insert_port(slot, &Arc::new(RootPort::new(*port).unwrap())).unwrap();
+        }
+        root.insert(Place::behind(slot, *function).unwrap(), Arc::clone(device) as _).unwrap();
+    }
+    (root, mmio)
+}
+
+fn behind(bus: u8, function: u8) -> Address {
+    Address { bus, slot: Slot::new(0, function).unwrap() }
+}
+
+#[test]
+fn a_bar_of_32_gib_lies_in_its_ports_window_above_4_gib() {
+    let large = Function::with_large_bar(7, 32 << 30);
+    let (root, mmio) = ports_with(
+        39,
+        &[(1, 0, Function::with_large_bar(1, 1 << 30)), (2, 0, large), (3, 0, Function::new(3))],
+    );
+    root.place_bars().unwrap();
+    let register = |offset| u64::from(root.config_read(behind(2, 0), offset, AccessSize::Dword));
+    let start = (register(header::BAR0 + 16) & !0xF) | register(header::BAR0 + 20) << 32;
+    assert_eq!(start, 32 << 30);
+    // Base and limit of the port's prefetchable window, with their upper halves.
+    let port = |offset| root.config_read(on_root(SECOND), offset, AccessSize::Dword);
+    assert_eq!([port(0x24), port(0x28), port(0x2C)], [0xFFF1_0001, 0x8, 0xF]);
+    let _ = root.config_write(behind(2, 0), header::COMMAND, AccessSize::Word, 2);
+    root.remap();
+    let at = |address| {
+        let mut data = [0];
+        mmio.read(address, &mut data);
+        data[0]
+    };
+    assert_eq!([start - 1, start, start + (32 << 30) - 1, start + (32 << 30)].map(at), [0xFF, 7, 7, 0xFF]);
+    // What the large one's alignment skipped is not lost.
+    assert_eq!(u64::from(root.config_read(behind(1, 0), header::BAR0 + 20, AccessSize::Dword)), 1);
+}
+
+#[test]
+fn bars_that_together_are_more_than_their_window_are_named_with_their_place() {
+    let half = || Function::with_large_bar(1, 16 << 30);
+    let (root, _) = ports_with(36, &[(1, 0, half()), (2, 0, half())]);
+    let error = root.place_bars().unwrap_err();
+    let PciRootError::NoRoom { place, bar, wanted, .. } = &error else { panic!("{error}") };
+    assert_eq!((place.to_string(), *bar, *wanted), ("00:02.0/00.0".to_owned(), 4, 32 << 30));
+    assert!(error.to_string().contains("BAR 4 (16GiB) of test function"), "{error}");
+}
+
+#[test]
+fn functions_of_one_device_share_its_bus_and_its_windows() {
+    let (root, _) = ports_with(39, &[(2, 0, Function::new(1)), (2, 3, Function::new(2))]);
+    root.place_bars().unwrap();
+    let header_type =
+        |function| root.config_read(behind(2, function), header::HEADER_TYPE, AccessSize::Byte) & 0xFF;
+    assert_eq!([header_type(0), header_type(3), header_type(1)], [0x80, 0, 0xFF]);
+    let bar = |function| root.config_read(behind(2, function), header::BAR0 + 8, AccessSize::Dword);
+    assert_eq!([bar(0), bar(3)], [0xC000_8000, 0xC000_9000]);
+    let place = root.functions().last().unwrap().0;
+    assert_eq!((place.address().to_string(), root.last_bus()), ("0000:02:00.3".to_owned(), 2));
+}
+
+#[test]
+fn an_expansion_rom_has_an_address_and_is_there_while_it_is_on() {
+    let (root, mmio) = ports_with(39, &[(1, 0, Function::with_rom(5))]);
+    root.place_bars().unwrap();
+    let at = |address| {
+        let mut data = [0];
+        mmio.read(address, &mut data);
+        data[0]
+    };
+    let write = |offset, value| {
+        if root.config_write(behind(1, 0), offset, AccessSize::Dword, value).contains(Effects::REMAP_BARS) {
+            root.remap();
+        }
+    };
+    assert_eq!(root.config_read(behind(1, 0), header::ROM, AccessSize::Dword), 0xC000_0000);
+    write(header::COMMAND, 2);
+    assert_eq!(at(0xC000_0000), 0xFF);
+    write(header::ROM, 0xC000_0001);
+    assert_eq!([at(0xC000_0000), at(0xC000_FFFF)], [5, 5]);
+    write(header::ROM, 0xC002_0001);
+    assert_eq!([at(0xC000_0000), at(0xC002_0000)], [0xFF, 5]);
+    write(header::COMMAND, 0);
+    assert_eq!(at(0xC002_0000), 0xFF);
 }
 
 #[test]

@@ -6,10 +6,10 @@ use crate::sys::vfio::InterruptInfo;
 use crate::vmm::Unsupported;
 use crate::vmm::bus::Bus;
 use crate::vmm::interrupt::{InterruptLine, MsiMessage, MsiRoute, MsiSink};
-use crate::vmm::pci::Backing;
 use crate::vmm::pci::root::testing::{FakeMapper, root_on};
 use crate::vmm::pci::root::{Address, Place, Slot};
 use crate::vmm::pci::vector::testing::{Call, RecordingSink};
+use crate::vmm::pci::{Backing, Segment};
 use crate::vmm::vfio::testing::{
     E1000E_BARS, FakeHost, FakeLines, IGB_VF_BARS, Image, NVME_BARS, context, e1000e, igb_vf, nvme,
 };
@@ -105,6 +105,51 @@ fn without_messages_a_function_interrupts_by_its_pin_or_is_refused() {
     assert_eq!(with_pin.config_read(header::INTERRUPT_PIN, AccessSize::Byte), 1);
     let refusal = open(&igb_vf(), &IGB_VF_BARS).err().unwrap().to_string();
     assert!(refusal.contains("01:00.0 interrupts by messages alone"), "{refusal}");
+}
+
+/// Where a function with `rom` shows one, what its sizing says, and the first bytes of it.
+fn rom_of(image: &Image, bars: &[(usize, u64)], rom: Rom) -> (u32, Option<Bar>) {
+    let host = Arc::new(FakeHost::new(image, bars));
+    let context = FunctionContext { rom, ..context(&host, &RecordingSink::default()) };
+    let function = VfioFunction::new("01:00.0".parse().unwrap(), host, context).unwrap();
+    let _ = function.config_write(header::ROM, DWORD, 0xFFFF_F800);
+    (function.config_read(header::ROM, DWORD), function.bar(ROM_BAR))
+}
+
+#[test]
+fn the_devices_own_rom_is_shown_unless_it_is_hidden_and_read_when_the_guest_looks() {
+    let with_rom = [NVME_BARS[0], (ROM_BAR, 0x1_0000)];
+    let (register, bar) = rom_of(&nvme(), &with_rom, Rom::Own);
+    let [Segment { offset: 0, size: 0x1_0000, backing: Backing::Trap(device) }] = &*bar.unwrap().segments
+    else {
+        panic!("it is one trapped segment")
+    };
+    assert_eq!((register, device.read(0, DWORD)), (0xFFFF_0000, Ok(0xD0D0_D0D0)));
+    assert_eq!((device.read(0xFFFE, DWORD), device.read(u64::MAX, WORD)), (Ok(0xFFFF_D0D0), Ok(0xFFFF)));
+    assert_eq!(device.write(0, DWORD, 0), Ok(Effects::empty()));
+    for (bars, rom) in
+        [(&with_rom[..], Rom::Hidden), (&NVME_BARS, Rom::Own), (&[(0, 0x4000), (6, 32 << 20)], Rom::Own)]
+    {
+        let (register, bar) = rom_of(&nvme(), bars, rom);
+        assert!(register == 0 && bar.is_none());
+    }
+}
+
+#[test]
+fn a_rom_that_cannot_be_read_is_all_ones() {
+    let guest = Guest::new(&nvme(), &[NVME_BARS[0], (ROM_BAR, 0x1000)]);
+    *guest.host.broken.lock().unwrap() = true;
+    assert_eq!(guest.bar_read(ROM_BAR, 0x10), 0xFFFF_FFFF);
+}
+
+#[test]
+fn whatever_pin_a_function_has_on_the_host_it_is_a_device_of_its_own_here() {
+    let mut image = nvme();
+    for (pin, shown) in [(0, 0), (1, 1), (2, 1), (4, 1), (5, 0), (0xFF, 0)] {
+        image.put(header::INTERRUPT_PIN, &[pin]);
+        let guest = Guest::new(&image, &NVME_BARS);
+        assert_eq!(guest.function.config_read(header::INTERRUPT_PIN, AccessSize::Byte), shown, "{pin}");
+    }
 }
 
 #[test]

@@ -13,7 +13,7 @@ use crate::spec::pci::header;
 use crate::sys::signal::{self, TerminationSignals, UserSignals};
 use crate::vmm::Lifecycle;
 use crate::vmm::acpi::srat::Node;
-use crate::vmm::acpi::{AcpiError, Platform, Tables, dsdt};
+use crate::vmm::acpi::{AcpiError, Platform, Tables};
 use crate::vmm::backend::console::ConsoleError;
 use crate::vmm::boot::firmware::{Placed, Told};
 use crate::vmm::boot::{BootError, Entry, Programming, Start};
@@ -24,10 +24,11 @@ use crate::vmm::chipset::hpet::{HighPrecisionTimers, Hpet};
 use crate::vmm::chipset::power::Power;
 use crate::vmm::chipset::vmgenid::VmGenId;
 use crate::vmm::chipset::{debugcon, fw_cfg, hpet, i8042, port92, pvpanic, rtc, serial};
-use crate::vmm::config::{ConfigError, DeviceConfig, InterruptMode, MachineConfig, OnReboot, SerialConfig};
+use crate::vmm::config::{ConfigError, DeviceConfig, MachineConfig, OnReboot, SerialConfig};
 use crate::vmm::console::{self, InputQueue, Output, Port, Wiring};
 use crate::vmm::events::{Control, Order};
 use crate::vmm::interrupt::irqchip::{ChipState, IOAPIC_INPUTS, TIMER_INPUT};
+use crate::vmm::interrupt::pirq::{self, Router};
 use crate::vmm::interrupt::timer::{self, Timer};
 use crate::vmm::interrupt::{InterruptLine, LineController, MsiSink, ports};
 use crate::vmm::kvm::{KvmError, SlotGuard, Vm};
@@ -131,6 +132,7 @@ pub struct Machine {
     pub(super) power: Arc<Power>,
     pub(super) debug_exit: Option<Arc<DebugExit>>,
     chipset: Chipset,
+    router: Router,
     start: Start,
     tables: Tables,
     smbios: smbios::Tables,
@@ -226,8 +228,9 @@ impl Machine {
         };
         let mapper: Arc<dyn Mapper> = Arc::clone(&vm) as _;
         let root = PciRoot::new(windows.clone(), Arc::clone(&mmio), Arc::clone(&pio), Arc::clone(&mapper));
+        let lines = Lines::new(&vm);
         let lpc_bridge = Slot::new(lpc_bridge::DEVICE, 0).expect("a device number below 32");
-        root.insert(Place::on_root(lpc_bridge), Arc::new(LpcBridge::new(programming)))?;
+        root.insert(Place::on_root(lpc_bridge), Arc::new(LpcBridge::new(programming, lines.router.clone())))?;
         let shared = Arc::new(Shared {
             pio,
             mmio,
@@ -238,7 +241,6 @@ impl Machine {
         });
 
         // Chipset.
-        let lines = Lines::new(&vm);
         let mut consoles = Vec::new();
         let has = |kind: &str| config.devices.iter().any(|device| device.kind() == kind);
         let (has_pvpanic, has_vmgenid) = (has("pvpanic"), has("vmgenid"));
@@ -260,7 +262,9 @@ impl Machine {
 
         // BARs, then the tables that describe the result.
         shared.root.place_bars()?;
-        set_interrupt_lines(&shared.root, config.interrupts);
+        if programming == Programming::Done {
+            set_interrupt_lines(&shared.root, &lines.router);
+        }
         let tables = Tables::build(&Platform {
             apic_ids: (0..topology.count()).map(|index| topology.apic_id(index)).collect(),
             nodes: nodes(config, &memory),
@@ -332,6 +336,7 @@ impl Machine {
             power,
             debug_exit,
             chipset,
+            router: lines.router,
             start,
             tables,
             smbios,
@@ -386,7 +391,9 @@ impl Machine {
         control.order(Order::Park).map_err(ResetError::new("stop the vCPUs"))?;
         // Functions first: from here on nothing does DMA.
         self.shared.root.reset();
-        set_interrupt_lines(&self.shared.root, self.vm.irqchip().mode());
+        if self.start.programming() == Programming::Done {
+            set_interrupt_lines(&self.shared.root, &self.router);
+        }
         self.chipset.reset();
         if let Some(power_on) = &self.power_on {
             self.vm
@@ -573,19 +580,33 @@ impl Chipset {
     }
 }
 
-/// One wire for each input of the I/O APIC; devices on the same input share it.
-struct Lines(Vec<InterruptLine>);
+/// One wire for each input of the I/O APIC and for each request of PCI's router; devices on the same one share it.
+struct Lines {
+    inputs: Vec<InterruptLine>,
+    requests: Vec<InterruptLine>,
+    router: Router,
+}
 
 impl Lines {
     fn new(vm: &Vm) -> Self {
-        let controller: Arc<dyn LineController> = Arc::new(vm.irqchip().clone());
-        Self((0..IOAPIC_INPUTS).map(|gsi| InterruptLine::new(gsi, Arc::clone(&controller))).collect())
+        let wires = |count, controller: Arc<dyn LineController>| {
+            (0..count).map(|number| InterruptLine::new(number, Arc::clone(&controller))).collect::<Vec<_>>()
+        };
+        let inputs = wires(IOAPIC_INPUTS, Arc::new(vm.irqchip().clone()));
+        let router = Router::new(inputs.iter().map(InterruptLine::share).collect());
+        Self { inputs, requests: wires(pirq::REQUESTS.into(), Arc::new(router.clone())), router }
     }
 
     /// A new handle to input `gsi`, which is below [`IOAPIC_INPUTS`].
     fn line(&self, gsi: u32) -> InterruptLine {
         let index = usize::try_from(gsi).unwrap_or(usize::MAX);
-        self.0.get(index).expect("the GSI is one that this file or the DSDT gave out").share()
+        self.inputs.get(index).expect("the GSI is one that this file gave out").share()
+    }
+
+    /// A new handle to the request of INTA# of device `device` on bus 0 and of what is behind it.
+    fn intx(&self, device: u8) -> InterruptLine {
+        let index = usize::from(pirq::request(device, 0));
+        self.requests.get(index).expect("there is a wire for each request").share()
     }
 }
 
@@ -616,7 +637,7 @@ fn add_functions<'a>(
         let context = || FunctionContext {
             memory: Arc::clone(memory),
             msi: Arc::new(vm.irqchip().clone()) as Arc<dyn MsiSink>,
-            intx: lines.line(dsdt::intx_gsi(config.interrupts, next, 0)),
+            intx: lines.intx(next),
         };
         let function: Arc<dyn PciFunction> = match device {
             DeviceConfig::VirtioBlock(config) => virtio::build(VirtioConfig::Block(config), context())?,
@@ -649,17 +670,14 @@ fn add_functions<'a>(
 }
 
 /// Tells each function's driver which input of the PIC is its pin's, as firmware does (PCI 3.0, 6.2.4): an operating system
-/// that asks no ACPI takes it from there. Where there is an I/O APIC, such a system could not use it.
-fn set_interrupt_lines(root: &PciRoot, interrupts: InterruptMode) {
-    if interrupts != InterruptMode::Userspace {
-        return;
-    }
+/// that asks no ACPI takes it from there.
+fn set_interrupt_lines(root: &PciRoot, router: &Router) {
     for (place, function) in root.functions() {
         let [pin, ..] = function.config_read(header::INTERRUPT_PIN, AccessSize::Byte).to_le_bytes();
-        if let Some(pin) = pin.checked_sub(1) {
-            let gsi = dsdt::intx_gsi(interrupts, place.wired_device(), pin);
+        let request = pin.checked_sub(1).map(|pin| pirq::request(place.wired_device(), pin));
+        if let Some(input) = request.and_then(|request| router.pic_input(request)) {
             // No effect is asked for: the register moves nothing.
-            let _ = function.config_write(header::INTERRUPT_LINE, AccessSize::Byte, gsi);
+            let _ = function.config_write(header::INTERRUPT_LINE, AccessSize::Byte, input);
         }
     }
 }
@@ -690,3 +708,6 @@ fn open_container(vm: &Vm, memory: &Arc<GuestMemory>) -> Result<Arc<vfio::Contai
     }
     vfio::Container::new(device.ok(), Arc::clone(memory))
 }
+
+#[cfg(test)]
+mod sweep;

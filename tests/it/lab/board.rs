@@ -1,5 +1,6 @@
-//! The board under a Linux guest: the clock interrupts, keyboard and mouse are found, the power button shuts it down, consoles
-//! are where they were asked for; and what its kernel complains of. Xen and memtest86+ start, too.
+//! The board under a Linux guest: the clock interrupts, keys arrive, the power button shuts it down, consoles are where they were
+//! asked for, interrupt pins reach it by either controller; what its tools show, and what its kernel complains of. Xen and
+//! memtest86+ start, too.
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -9,8 +10,18 @@ use thruway::rehearse::Options;
 use super::{Lab, Run};
 use crate::support::skip;
 
-/// In the guest.
+/// In the guest, which has programs of the emulated host as well.
 const GUEST: &str = r#"
+export PATH=$PATH:/usr/sbin:/usr/bin
+mkdir -p /tmp/said
+cd /tmp/said
+/usr/bin/lspci -n -vvv >lspci 2>lspci.errors
+dmidecode >dmidecode
+acpidump >acpidump
+hwclock.host -u -r >hwclock
+dmesg >dmesg
+cp /proc/iomem /proc/ioports /proc/interrupts .
+tar c . >/dev/vda
 echo "complaints begin"
 dmesg -r | grep -E '^<[0-4]>'
 echo "complaints end"
@@ -36,26 +47,45 @@ for i in $(seq 100); do
 done
 echo "alarms $(($(count) - before))"
 modprobe evdev
+input() { echo "/dev/input/$(grep -A5 "N: Name=\"$1\"" /proc/bus/input/devices | sed -n 's/.*\(event[0-9]*\).*/\1/p')"; }
+# As if the key A were struck: the controller hands on what it is told to (command D2h). Type, code and value of each event.
+exec 8<"$(input "AT Translated Set 2 keyboard")"
+port() { printf "$2" | dd of=/dev/port bs=1 seek=$1 2>/dev/null; }
+port 100 '\322'
+port 96 '\036'
+echo "key $(head -c 72 <&8 | hexdump -v -e '12/2 "%04x " "\n"' | cut -d' ' -f9-11 | tr '\n' ',')"
+port 100 '\322'
+port 96 '\236'
 button() { awk '{ print $1 }' /sys/firmware/acpi/interrupts/ff_pwr_btn; }
-event=$(grep -A5 'N: Name="Power Button"' /proc/bus/input/devices | sed -n 's/.*\(event[0-9]*\).*/\1/p')
 echo "ready"
-head -c 24 "/dev/input/$event" >/dev/null
+head -c 24 "$(input "Power Button")" >/dev/null
 echo "button $(button)"
 "#;
 
-/// In the emulated host, behind a line that sets `$HPET`.
+/// In the emulated host, behind a line that sets `$HPET`. The guest gets programs of this machine behind its own files.
 const HOST: &str = r#"
+mkdir -p /tmp/tools/usr/sbin
+cd /tmp/tools
+for tool in lspci dmidecode acpidump hwclock; do
+    path=$(PATH=/usr/sbin:/usr/bin:/sbin:/bin command -v $tool)
+    cp --parents -L $path $(ldd $path | grep -o '/[^ ]*') .
+done
+mv .$path usr/sbin/hwclock.host
+{ cat $LAB_IN/guest.initrd; find . | busybox cpio -o -H newc; } >/tmp/initrd 2>/dev/null
+cd /
+truncate -s 8M /tmp/said
 cat >/tmp/vm.yaml <<END
 schema: 1
 name: board
 machine:
   memory: 256MiB
   hpet: $HPET
-  boot: {kernel: $LAB_KERNEL_VMLINUX, initrd: $LAB_IN/guest.initrd}
+  boot: {kernel: $LAB_KERNEL_VMLINUX, initrd: /tmp/initrd}
   serial: [stdio, {file: /tmp/second.log, limit: 1KiB}]
   devices:
   - virtio-console: {pty: {link: /tmp/console}}
   - virtio-rng: {}
+  - virtio-block: {path: /tmp/said, format: raw}
   - vmgenid: {}
 END
 {
@@ -84,6 +114,7 @@ cat /tmp/status
 echo "COM2: $(cat /tmp/second.log)"
 kill $reader
 echo "hvc0: $(cat /tmp/console.log)"
+tar x -C "$LAB_OUT" </tmp/said
 "#;
 
 fn line<'a>(text: &'a str, start: &str) -> &'a str {
@@ -109,6 +140,10 @@ fn guest(lab: &Lab, hpet: &str) -> String {
     assert!(line(&guest, "alarms").parse::<u32>().unwrap() >= 1);
     assert!(line(&guest, "behind").parse::<i32>().unwrap().abs() <= 1);
     assert_eq!(line(&guest, "button"), "1");
+    // Scan code 1Eh, KEY_A down, and that this was all (Linux: include/uapi/linux/input-event-codes.h).
+    assert_eq!(line(&guest, "key"), "0004 0004 001e,0001 001e 0001,0000 0000 0000,");
+    check_tables(&run.file("acpidump"), hpet);
+    check_tools(&run);
     for name in ["AT Translated Set 2 keyboard", "Power Button"] {
         assert!(guest.contains(name), "{name}");
     }
@@ -121,6 +156,37 @@ fn guest(lab: &Lab, hpet: &str) -> String {
         .collect();
     assert_eq!(complaints, [""; 0]);
     guest
+}
+
+/// ACPICA takes the tables apart and puts them together again, and has nothing to say.
+fn check_tables(dump: &str, hpet: &str) {
+    let directory = tempfile::tempdir().unwrap();
+    let file = |name: &str| directory.path().join(name);
+    std::fs::write(file("dump"), dump).unwrap();
+    let run = |program: &str, arguments: &[&str]| {
+        let output = Command::new(program).args(arguments).current_dir(directory.path()).output().unwrap();
+        let text = String::from_utf8_lossy(&[output.stdout, output.stderr].concat()).into_owned();
+        assert!(output.status.success(), "{program} {arguments:?}: {text}");
+        text
+    };
+    run("acpixtract", &["-a", "dump"]);
+    let mut expected = vec!["apic", "dsdt", "facp", "facs", "mcfg", "spcr", "waet"];
+    if hpet == "present" {
+        expected.push("hpet");
+    }
+    for table in expected {
+        let taken_apart = run("iasl", &["-d", &format!("{table}.dat")]);
+        for word in ["Error", "Invalid", "Warning"] {
+            assert!(!taken_apart.contains(word), "{table}: {taken_apart}");
+        }
+        let put_together = run("iasl", &[&format!("{table}.dsl")]);
+        assert!(put_together.contains(" 0 Errors, 0 Warnings"), "{table}: {put_together}");
+    }
+}
+
+/// What lspci, dmidecode and hwclock make of the board.
+fn check_tools(run: &Run) {
+    println!("{}\n{}\n{}", run.file("lspci"), run.file("dmidecode"), run.file("hwclock"));
 }
 
 #[test]
@@ -221,4 +287,56 @@ fn xen_prints_its_banner_and_memtest_tests_128_mib() {
     assert!(text.contains("(XEN) Xen version 4.17") && text.contains("(XEN) Bootloader: thruway"), "{text}");
     assert!(text.contains("protocol=\"multiboot\""), "{text}");
     assert!(text.contains("Memtest86+") && text.contains("128MB"), "{text}");
+}
+
+/// Reads and writes two disks, and shows their interrupts.
+const PINS_GUEST: &str = r#"
+set -e
+for i in $(seq 100); do [ ! -b /dev/nvme0n1 ] || break; sleep 0.1; done
+dd if=/dev/zero of=/dev/vda bs=4k count=64 conv=fsync 2>/dev/null
+dd if=/dev/zero of=/dev/nvme0n1 bs=4k count=256 conv=fsync 2>/dev/null
+grep -E 'virtio|nvme' /proc/interrupts | sed 's/^/irq /'
+"#;
+
+#[test]
+fn a_guest_without_an_io_apic_gets_the_pins_of_its_functions_by_the_pic() {
+    let Some(lab) = Lab::open() else { return };
+    let files = vec![("guest.initrd".to_owned(), lab.guest_initrd(PINS_GUEST))];
+    // With ACPI's link devices, and by the interrupt line registers.
+    let guests = [
+        ("kernel", "noapic pci=nomsi"),
+        ("split", "noapic pci=nomsi"),
+        ("kernel", "noapic pci=nomsi acpi=off"),
+        ("userspace", "noapic nolapic acpi=off"),
+    ];
+    let run = |(number, (place, parameters)): (usize, (&str, &str))| {
+        format!(
+            "thruway run --kernel $LAB_KERNEL_VMLINUX --initrd $LAB_IN/guest.initrd --memory 128MiB --interrupts {place} \
+             --disk /tmp/disk --vfio 0000:02:00.0 --cmdline 'console=ttyS0 quiet panic=-1 {parameters}' \
+             </dev/null >$LAB_OUT/{number} 2>&1\necho {place} $?\n"
+        )
+    };
+    let runs: String = guests.into_iter().enumerate().map(run).collect();
+    let script = format!(
+        "truncate -s 1M /tmp/disk
+        modprobe vfio-pci
+        echo vfio-pci >/sys/bus/pci/devices/0000:02:00.0/driver_override
+        echo 0000:02:00.0 >/sys/bus/pci/devices/0000:02:00.0/driver/unbind
+        echo 0000:02:00.0 >/sys/bus/pci/drivers_probe
+        {runs}"
+    );
+
+    let run = lab.run_with("vtd-igb", Options { files, ..Options::default() }, &script);
+
+    for (number, guest) in guests.into_iter().enumerate() {
+        let text = run.file(&number.to_string());
+        println!("{guest:?}\n{text}");
+        for device in ["virtio", "nvme"] {
+            let interrupts = text.lines().find(|line| line.starts_with("irq ") && line.contains(device));
+            let interrupts = interrupts.unwrap_or_else(|| panic!("{guest:?}, {device}: {text}"));
+            let count: u32 = interrupts.split_whitespace().nth(2).unwrap().parse().unwrap();
+            assert!(interrupts.contains("XT-PIC") && count >= 10, "{guest:?}: {interrupts}");
+        }
+    }
+    assert_eq!(run.stdout(), "kernel 0\nsplit 0\nkernel 0\nuserspace 0\n");
 }

@@ -78,7 +78,14 @@ struct Timer {
 impl Default for Timer {
     /// As after power-on (2.3.9.2).
     fn default() -> Self {
-        Self { configuration: 0, comparator: u64::MAX, period: 0, set_value: false, armed: false, first: None }
+        Self {
+            configuration: 0,
+            comparator: u64::MAX,
+            period: 0,
+            set_value: false,
+            armed: false,
+            first: None,
+        }
     }
 }
 
@@ -208,6 +215,7 @@ impl Timers {
             if let Some(timer) = self.timers.get_mut(index) {
                 if timer.is(timer::PERIODIC) && timer.period > 0 {
                     timer.advance(timer.comparator, counter);
+                    timer.armed = false;
                 } else if timer.is(timer::INTERRUPT) {
                     // One that is written before its interrupt is enabled comes when it is.
                     timer.armed = false;

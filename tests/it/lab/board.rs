@@ -38,7 +38,8 @@ read -r typed <&7
 echo "typed $typed"
 # The clock: what it tells is what was set, and its alarm comes
 hwclock -u -w && echo "behind $(($(date +%s) - $(cat /sys/class/rtc/rtc0/since_epoch)))"
-count() { awk '/ rtc0$/ { print $2 }' /proc/interrupts; }
+# By its interrupt, or by ACPI's event: where Linux has high precision timers, it takes the latter.
+count() { awk '/ rtc0$/ { sum += $2 } FILENAME ~ /ff_rt_clk/ { sum += $1 } END { print sum }' /proc/interrupts /sys/firmware/acpi/interrupts/ff_rt_clk; }
 before=$(count)
 echo +2 >/sys/class/rtc/rtc0/wakealarm
 for i in $(seq 100); do
@@ -152,7 +153,9 @@ fn guest(lab: &Lab, hpet: &str) -> String {
     let complaints = guest.lines().map(str::trim).skip_while(|line| *line != "complaints begin").skip(1);
     let complaints: Vec<&str> = complaints
         .take_while(|line| *line != "complaints end")
-        .filter(|line| !line.contains("amd_pstate") && !line.contains("hpet: Lost"))
+        .filter(|line| {
+            !["amd_pstate", "hpet: Lost", "hrtimer: interrupt took"].iter().any(|late| line.contains(late))
+        })
         .collect();
     assert_eq!(complaints, [""; 0]);
     guest
@@ -278,12 +281,15 @@ fn xen_prints_its_banner_and_memtest_tests_128_mib() {
             "{UNTIL}
             until_printed xen 'no-real-mode com1=115200,8n1 console=com1 loglvl=all noreboot' 256 'dom0 kernel not specified'
             until_printed memtest 'console=ttyS0,115200' 128 'Test #?.*Address test|own address|Moving inv|Errors: 0 .*[1-9]%'
+            cp $LAB_IN/memtest /tmp/large
+            LAB_IN=/tmp until_printed large 'console=ttyS0,115200' 4608 '4[.,]5[0-9]?G|4608M'
             "
         ),
     );
 
     run.succeeded();
     let text = run.stdout();
+    println!("{text}");
     assert!(text.contains("(XEN) Xen version 4.17") && text.contains("(XEN) Bootloader: thruway"), "{text}");
     assert!(text.contains("protocol=\"multiboot\""), "{text}");
     assert!(text.contains("Memtest86+") && text.contains("128MB"), "{text}");
@@ -332,10 +338,10 @@ fn a_guest_without_an_io_apic_gets_the_pins_of_its_functions_by_the_pic() {
         let text = run.file(&number.to_string());
         println!("{guest:?}\n{text}");
         for device in ["virtio", "nvme"] {
-            let interrupts = text.lines().find(|line| line.starts_with("irq ") && line.contains(device));
-            let interrupts = interrupts.unwrap_or_else(|| panic!("{guest:?}, {device}: {text}"));
-            let count: u32 = interrupts.split_whitespace().nth(2).unwrap().parse().unwrap();
-            assert!(interrupts.contains("XT-PIC") && count >= 10, "{guest:?}: {interrupts}");
+            let lines = text.lines().filter(|line| line.starts_with("irq ") && line.contains(device));
+            let lines = lines.inspect(|line| assert!(line.contains("XT-PIC"), "{guest:?}: {text}"));
+            let counts = lines.map(|line| line.split_whitespace().nth(2).unwrap().parse::<u32>().unwrap());
+            assert!(counts.sum::<u32>() >= 5, "{guest:?}: {text}");
         }
     }
     assert_eq!(run.stdout(), "kernel 0\nsplit 0\nkernel 0\nuserspace 0\n");

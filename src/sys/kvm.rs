@@ -14,9 +14,10 @@ use kvm_bindings::{
     KVM_CAP_SPLIT_IRQCHIP, KVM_COALESCED_MMIO_PAGE_OFFSET, KVM_DEV_VFIO_GROUP, KVM_DEV_VFIO_GROUP_ADD,
     KVM_DEV_VFIO_GROUP_DEL, KVM_EXIT_FAIL_ENTRY, KVM_EXIT_HLT, KVM_EXIT_INTERNAL_ERROR, KVM_EXIT_INTR,
     KVM_EXIT_IO, KVM_EXIT_IO_IN, KVM_EXIT_IOAPIC_EOI, KVM_EXIT_IRQ_WINDOW_OPEN, KVM_EXIT_MMIO,
-    KVM_EXIT_SET_TPR, KVM_EXIT_SHUTDOWN, KVM_EXIT_SYSTEM_EVENT, KVM_MEM_READONLY, KVMIO, kvm_coalesced_mmio,
-    kvm_coalesced_mmio_ring, kvm_create_device, kvm_device_attr, kvm_device_type_KVM_DEV_TYPE_VFIO,
-    kvm_enable_cap, kvm_interrupt, kvm_run, kvm_userspace_memory_region,
+    KVM_EXIT_SET_TPR, KVM_EXIT_SHUTDOWN, KVM_EXIT_SYSTEM_EVENT, KVM_IRQCHIP_PIC_MASTER,
+    KVM_IRQCHIP_PIC_SLAVE, KVM_MEM_READONLY, KVMIO, kvm_coalesced_mmio, kvm_coalesced_mmio_ring,
+    kvm_create_device, kvm_device_attr, kvm_device_type_KVM_DEV_TYPE_VFIO, kvm_enable_cap, kvm_interrupt,
+    kvm_irqchip, kvm_run, kvm_userspace_memory_region,
 };
 use kvm_ioctls::{DeviceFd, VcpuFd, VmFd};
 use vm_memory::{GuestMemoryBackend, GuestMemoryMmap, GuestMemoryRegion};
@@ -462,6 +463,23 @@ pub fn split_irqchip(vm: &VmFd, inputs: u32) -> io::Result<()> {
     let mut capability = kvm_enable_cap { cap: KVM_CAP_SPLIT_IRQCHIP, ..Default::default() };
     capability.args[0] = inputs.into();
     Ok(vm.enable_cap(&capability)?)
+}
+
+/// Makes these inputs of KVM's 8259 pair level-triggered, one bit each, and the others edge-triggered.
+///
+/// # Errors
+/// What the kernel answered.
+pub fn set_level_triggered(vm: &VmFd, inputs: u16) -> io::Result<()> {
+    for (chip_id, elcr) in
+        [KVM_IRQCHIP_PIC_MASTER, KVM_IRQCHIP_PIC_SLAVE].into_iter().zip(inputs.to_le_bytes())
+    {
+        let mut chip = kvm_irqchip { chip_id, ..Default::default() };
+        vm.get_irqchip(&mut chip)?;
+        // Writing a field of a union is safe where it is plain data.
+        chip.chip.pic.elcr = elcr;
+        vm.set_irqchip(&chip)?;
+    }
+    Ok(())
 }
 
 /// KVM's VFIO pseudo device: tells KVM which VFIO groups belong to the machine, so that it can trust their DMA to be

@@ -13,7 +13,7 @@ use crate::spec::pci::header;
 use crate::sys::signal::{self, TerminationSignals, UserSignals};
 use crate::vmm::Lifecycle;
 use crate::vmm::acpi::srat::Node;
-use crate::vmm::acpi::{AcpiError, Platform, Tables, dsdt};
+use crate::vmm::acpi::{AcpiError, Platform, Tables};
 use crate::vmm::backend::console::ConsoleError;
 use crate::vmm::boot::firmware::{Placed, Told};
 use crate::vmm::boot::{BootError, Entry, Programming, Start};
@@ -24,13 +24,12 @@ use crate::vmm::chipset::hpet::{HighPrecisionTimers, Hpet};
 use crate::vmm::chipset::power::Power;
 use crate::vmm::chipset::vmgenid::VmGenId;
 use crate::vmm::chipset::{debugcon, fw_cfg, hpet, i8042, port92, pvpanic, rtc, serial};
-use crate::vmm::config::{
-    ConfigError, DeviceConfig, InterruptMode, MachineConfig, OnReboot, SerialConfig, places,
-};
+use crate::vmm::config::{ConfigError, DeviceConfig, MachineConfig, OnReboot, SerialConfig, places};
 use crate::vmm::console::{self, Output, Port, Wiring};
 use crate::vmm::control::{Inbox, Remote};
 use crate::vmm::events::{Control, Order};
 use crate::vmm::interrupt::irqchip::{ChipState, TIMER_INPUT};
+use crate::vmm::interrupt::pirq::Router;
 use crate::vmm::interrupt::timer::{self, Timer};
 use crate::vmm::interrupt::{Lines, ports};
 use crate::vmm::kvm::{KvmError, SlotGuard, Vm};
@@ -147,6 +146,7 @@ pub struct Machine {
     pub(super) power: Arc<Power>,
     pub(super) debug_exit: Option<Arc<DebugExit>>,
     chipset: Chipset,
+    router: Router,
     start: Start,
     tables: Tables,
     smbios: smbios::Tables,
@@ -243,8 +243,9 @@ impl Machine {
         };
         let mapper: Arc<dyn Mapper> = Arc::clone(&vm) as _;
         let root = PciRoot::new(windows.clone(), Arc::clone(&mmio), Arc::clone(&pio), Arc::clone(&mapper));
+        let lines = Lines::new(&vm);
         let lpc_bridge = Slot::new(lpc_bridge::DEVICE, 0).expect("a device number below 32");
-        root.insert(Place::on_root(lpc_bridge), Arc::new(LpcBridge::new(programming)))?;
+        root.insert(Place::on_root(lpc_bridge), Arc::new(LpcBridge::new(programming, lines.router.clone())))?;
         let shared = Arc::new(Shared {
             pio,
             mmio,
@@ -255,7 +256,6 @@ impl Machine {
         });
 
         // Chipset.
-        let lines = Lines::new(&(Arc::new(vm.irqchip().clone()) as _));
         let mut consoles = Vec::new();
         let has = |kind: &str| config.devices.iter().any(|device| device.kind() == kind);
         let (has_pvpanic, has_vmgenid) = (has("pvpanic"), has("vmgenid"));
@@ -277,7 +277,9 @@ impl Machine {
 
         // BARs, then the tables that describe the result.
         shared.root.place_bars().map_err(|error| no_room(error, config))?;
-        set_interrupt_lines(&shared.root, config.interrupts);
+        if programming == Programming::Done {
+            set_interrupt_lines(&shared.root, &router);
+        }
         let tables = Tables::build(&Platform {
             apic_ids: (0..topology.count()).map(|index| topology.apic_id(index)).collect(),
             nodes: nodes(config, &memory),
@@ -352,6 +354,7 @@ impl Machine {
             power,
             debug_exit,
             chipset,
+            router: lines.router,
             start,
             tables,
             smbios,
@@ -407,7 +410,9 @@ impl Machine {
         // Functions first: from here on nothing does DMA.
         self.slots.reset();
         self.shared.root.reset();
-        set_interrupt_lines(&self.shared.root, self.vm.irqchip().mode());
+        if self.start.programming() == Programming::Done {
+            set_interrupt_lines(&self.shared.root, &self.router);
+        }
         self.chipset.reset();
         if let Some(power_on) = &self.power_on {
             self.vm
@@ -630,17 +635,14 @@ fn no_room(error: PciRootError, config: &MachineConfig) -> BuildError {
 }
 
 /// Tells each function's driver which input of the PIC is its pin's, as firmware does (PCI 3.0, 6.2.4): an operating system
-/// that asks no ACPI takes it from there. Where there is an I/O APIC, such a system could not use it.
-fn set_interrupt_lines(root: &PciRoot, interrupts: InterruptMode) {
-    if interrupts != InterruptMode::Userspace {
-        return;
-    }
+/// that asks no ACPI takes it from there.
+fn set_interrupt_lines(root: &PciRoot, router: &Router) {
     for (place, function) in root.functions() {
         let [pin, ..] = function.config_read(header::INTERRUPT_PIN, AccessSize::Byte).to_le_bytes();
-        if let Some(pin) = pin.checked_sub(1) {
-            let gsi = dsdt::intx_gsi(interrupts, place.wired_device(), pin);
+        let request = pin.checked_sub(1).map(|pin| pirq::request(place.wired_device(), pin));
+        if let Some(input) = request.and_then(|request| router.pic_input(request)) {
             // No effect is asked for: the register moves nothing.
-            let _ = function.config_write(header::INTERRUPT_LINE, AccessSize::Byte, gsi);
+            let _ = function.config_write(header::INTERRUPT_LINE, AccessSize::Byte, input);
         }
     }
 }
@@ -662,3 +664,6 @@ fn coalesce_config_address(vm: &Vm, shared: &Shared, cpus: &[MachineCpu]) -> boo
     });
     begun.inspect_err(|error| tracing::debug!(%error, "KVM does not collect writes")).is_ok()
 }
+
+#[cfg(test)]
+mod sweep;

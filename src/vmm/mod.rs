@@ -6,7 +6,7 @@
 //! is the life of it, in which vCPU threads and the machine's own talk through [`events`].
 //!
 //! Lock order, outermost first: collected writes ([`vcpu::Coalesced`]) → PCI root → function state → MSI-X table → timer →
-//! interrupt line → interrupt chips in user space → interrupt routing → bus; the locks of [`events`] and of memory slots are
+//! line of PCI → router of PCI → interrupt line → interrupt chips in user space → interrupt routing → bus; the locks of [`events`] and of memory slots are
 //! innermost, nothing is called under them. A device drops its own lock before it calls out; the bus holds none while a
 //! device runs.
 

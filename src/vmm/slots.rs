@@ -13,7 +13,6 @@ use vmm_sys_util::eventfd::{EFD_CLOEXEC, EFD_NONBLOCK, EventFd};
 
 use crate::spec::pci::header;
 use crate::sys::event;
-use crate::vmm::acpi::dsdt;
 use crate::vmm::bus::AccessSize;
 use crate::vmm::config::{DeviceConfig, MAX_PORTS, MachineConfig, places};
 use crate::vmm::console::{InputQueue, Output, Wiring};
@@ -161,7 +160,7 @@ impl Slots {
                 hotplug::Wiring {
                     power: config.power,
                     msi: self.messages(),
-                    intx: self.lines.line(dsdt::intx_gsi(self.config.interrupts, number, 0)),
+                    intx: self.lines.intx(number),
                     let_go: Arc::clone(let_go),
                 },
             ),
@@ -188,7 +187,7 @@ impl Slots {
         let context = FunctionContext {
             memory: Arc::clone(&self.memory),
             msi: self.messages(),
-            intx: self.lines.line(dsdt::intx_gsi(self.config.interrupts, place.wired_device(), 0)),
+            intx: self.lines.intx(place.wired_device()),
             rom: rom.clone(),
         };
         let function = match device {

@@ -1,43 +1,27 @@
-//! DSDT: what cannot be found by probing: the PCI host bridge with its windows and interrupt wiring, serial ports, the
-//! keyboard controller, the panic port, the clock, and how to power off. ACPI 6.5, chapters 5 and 6; PCI Firmware Specification 3.3, 4.5.
+//! DSDT: what cannot be found by probing: the PCI host bridge with its windows and interrupt wiring ([`routing`]), serial
+//! ports, the keyboard controller, the panic port, the clock, and how to power off. ACPI 6.5, chapters 5 and 6; PCI Firmware Specification 3.3, 4.5.
 
 use acpi_tables::Aml;
 use acpi_tables::aml::{
     AddressSpace, AddressSpaceCacheable, And, Arg, CreateDWordField, Device, EISAName, Equal, IO, If,
-    Interrupt, Memory32Fixed, Method, Name, ONE, Package, PackageBuilder, Path, ResourceTemplate, Return,
-    Scope, Store, Uuid, ZERO,
+    Interrupt, Memory32Fixed, Method, Name, ONE, Package, Path, ResourceTemplate, Return, Scope, Store, Uuid,
+    ZERO,
 };
 
 use crate::spec::acpi::SLP_TYP_S5;
-use crate::vmm::acpi::{Platform, aml, table};
+use crate::vmm::acpi::{Platform, aml, routing, table};
 use crate::vmm::chipset::{hpet, i8042, pvpanic, rtc, serial, vmgenid};
-use crate::vmm::config::{Hpet, InterruptMode};
-use crate::vmm::interrupt::PIC_INTX;
+use crate::vmm::config::Hpet;
 use crate::vmm::layout;
 use crate::vmm::pci::root::Windows;
-
-/// First I/O APIC input of the PCI interrupt wiring, and how many there are.
-const INTX_BASE: u32 = 16;
-const INTX_COUNT: u32 = 8;
-
-/// The GSI of pin `pin` (0 is INTA#) of device `device`, neighbours apart: spread over the I/O APIC's inputs 16 to 23, or
-/// over three of the PIC's where that is all there is.
-#[must_use]
-pub fn intx_gsi(interrupts: InterruptMode, device: u8, pin: u8) -> u32 {
-    let number = u32::from(device) + u32::from(pin);
-    match interrupts {
-        InterruptMode::Kernel | InterruptMode::Split => INTX_BASE + number % INTX_COUNT,
-        InterruptMode::Userspace => {
-            PIC_INTX.iter().cycle().zip(0..=number).last().map_or(0, |(input, _)| (*input).into())
-        }
-    }
-}
 
 /// The DSDT of `platform`.
 pub(super) fn build(platform: &Platform) -> Vec<u8> {
     let mut body = Vec::new();
     body.extend(soft_off());
+    body.extend(routing::model());
     let mut devices = vec![host_bridge(platform), motherboard(), clock(), keyboard(), mouse()];
+    devices.extend(routing::links());
     devices.extend(serial_ports(platform.serial_ports));
     if platform.hpet == Hpet::Present {
         devices.push(timers());
@@ -55,7 +39,7 @@ pub(super) fn build(platform: &Platform) -> Vec<u8> {
 }
 
 /// Bytes that were generated before.
-struct Raw(Vec<u8>);
+pub(super) struct Raw(pub(super) Vec<u8>);
 
 impl Aml for Raw {
     fn to_aml_bytes(&self, sink: &mut dyn acpi_tables::AmlSink) {
@@ -97,7 +81,7 @@ fn host_bridge(platform: &Platform) -> Vec<u8> {
     if !mmio64.is_empty() {
         resources.push(&high);
     }
-    let routes = interrupt_routes(platform);
+    let [routes, bridge] = [routing::table(&platform.interrupt_devices), routing::bridge()].map(Raw);
     aml(&Device::new(
         Path::new("PCI0"),
         vec![
@@ -108,24 +92,11 @@ fn host_bridge(platform: &Platform) -> Vec<u8> {
             &Name::new(Path::new("_BBN"), &ZERO),
             &Name::new(Path::new("_CCA"), &ONE),
             &Name::new(Path::new("_CRS"), &ResourceTemplate::new(resources)),
-            &Name::new(Path::new("_PRT"), &routes),
+            &routes,
+            &bridge,
             &control_method(),
         ],
     ))
-}
-
-/// `_PRT`: fixed wiring, one entry for each pin of each device (6.2.13).
-fn interrupt_routes(platform: &Platform) -> PackageBuilder {
-    const ANY_FUNCTION: u32 = 0xFFFF;
-    let mut routes = PackageBuilder::new();
-    for device in &platform.interrupt_devices {
-        for pin in 0..4 {
-            let address = u32::from(*device) << 16 | ANY_FUNCTION;
-            let gsi = intx_gsi(platform.interrupts, *device, pin);
-            routes.add_element(&Package::new(vec![&address, &pin, &ZERO, &gsi]));
-        }
-    }
-    routes
 }
 
 /// `_OSC`: the operating system may control everything that it asks for of PCI Express (PCI Firmware 3.3, 4.5.1); this

@@ -2,6 +2,8 @@
 
 use crate::spec::acpi;
 use crate::vmm::acpi::table;
+use crate::vmm::interrupt::irqchip::TIMER_INPUT;
+use crate::vmm::interrupt::timer;
 use crate::vmm::layout;
 
 /// The PCs also have two 8259 PICs.
@@ -16,8 +18,6 @@ const ISA_BUS: u8 = 0;
 const CONFORMS: u16 = 0;
 const HIGH_LEVEL: u16 = 0b1101;
 const ALL_PROCESSORS: u8 = 0xFF;
-/// Input of the I/O APIC to which the ISA timer is wired.
-const TIMER_GSI: u32 = 2;
 
 /// Processors with these APIC IDs, one I/O APIC, the two ISA interrupts that are not wired straight.
 pub(super) fn build(apic_ids: &[u8]) -> Vec<u8> {
@@ -34,7 +34,8 @@ pub(super) fn build(apic_ids: &[u8]) -> Vec<u8> {
     body.extend([IO_APIC, 12, 0, 0]);
     body.extend(io_apic.to_le_bytes());
     body.extend(0u32.to_le_bytes());
-    for (isa, gsi, flags) in [(0, TIMER_GSI, CONFORMS), (acpi::SCI, u32::from(acpi::SCI), HIGH_LEVEL)] {
+    let timer = u8::try_from(timer::GSI).unwrap_or_default();
+    for (isa, gsi, flags) in [(timer, TIMER_INPUT, CONFORMS), (acpi::SCI, u32::from(acpi::SCI), HIGH_LEVEL)] {
         body.extend([SOURCE_OVERRIDE, 10, ISA_BUS, isa]);
         body.extend(gsi.to_le_bytes());
         body.extend(flags.to_le_bytes());

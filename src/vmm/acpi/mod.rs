@@ -10,6 +10,7 @@ mod hpet;
 pub mod loader;
 pub mod madt;
 pub mod mcfg;
+mod routing;
 mod slit;
 mod spcr;
 pub mod srat;

@@ -124,26 +124,6 @@ fn nodes_have_their_processors_memory_and_distances_and_without_them_no_table_te
 }
 
 #[test]
-fn every_pin_is_wired_to_an_input_of_the_io_apic_above_the_isa_ones() {
-    for device in 0..32 {
-        for mode in [InterruptMode::Kernel, InterruptMode::Split] {
-            let gsis: Vec<u32> = (0..4).map(|pin| dsdt::intx_gsi(mode, device, pin)).collect();
-            assert!(gsis.iter().all(|gsi| (16..24).contains(gsi)));
-            assert!(gsis.windows(2).all(|pair| pair[0] != pair[1]));
-        }
-    }
-}
-
-#[test]
-fn without_an_io_apic_every_pin_is_wired_to_an_input_of_the_pic_that_can_be_level_triggered() {
-    for device in 0..32 {
-        let gsi = |pin| dsdt::intx_gsi(InterruptMode::Userspace, device, pin);
-        assert!((0..4).all(|pin| [5, 10, 11].contains(&gsi(pin))));
-        assert!((0..3).all(|pin| gsi(pin) != gsi(pin + 1)));
-    }
-}
-
-#[test]
 fn without_an_apic_there_is_no_madt() {
     let platform =
         Platform { interrupts: InterruptMode::Userspace, apic_ids: vec![0], nodes: Vec::new(), ..platform() };

@@ -19,7 +19,7 @@ use crate::vmm::config::InterruptMode;
 use crate::vmm::interrupt::kernel::{self, KernelChips};
 use crate::vmm::interrupt::routes::{Inputs, Routing};
 use crate::vmm::interrupt::userspace::Chips;
-use crate::vmm::interrupt::{Connection, LineController, MsiMessage, MsiRoute, MsiSink, PIC_INTX};
+use crate::vmm::interrupt::{Connection, LineController, MsiMessage, MsiRoute, MsiSink, pirq};
 
 /// Inputs of the I/O APIC (82093AA, 1.0); GSIs from here on are message routes.
 pub const IOAPIC_INPUTS: u32 = 24;
@@ -40,21 +40,19 @@ enum Kind {
 }
 
 impl Irqchip {
-    /// The controllers of `vm`, which must have no vCPU yet; in kernel mode the timer, too.
+    /// The controllers of `vm`, which must have no vCPU yet; in kernel mode the timer, too. What PCI devices share of the PIC's
+    /// inputs is level-triggered, as firmware leaves it.
     pub(crate) fn new(vm: Arc<VmFd>, mode: InterruptMode) -> io::Result<Self> {
+        let level = pirq::PIC_INPUTS.iter().fold(0, |set, input| set | 1 << input);
         let kind = match mode {
-            InterruptMode::Kernel => Kind::Kernel(KernelChips::new(vm)?),
+            InterruptMode::Kernel => Kind::Kernel(KernelChips::new(vm, level)?),
             InterruptMode::Split => {
                 kvm::split_irqchip(&vm, IOAPIC_INPUTS)?;
                 let routing = Routing::new(vm, Inputs::Userspace)?;
-                let chips = Chips::split(Arc::clone(&routing) as _);
+                let chips = Chips::split(level, Arc::clone(&routing) as _);
                 Kind::Split { routing, chips }
             }
-            InterruptMode::Userspace => {
-                // As firmware leaves them: what PCI devices share is level-triggered.
-                let level = PIC_INTX.iter().fold(0, |set, input| set | 1 << input);
-                Kind::Userspace { chips: Chips::pair(level) }
-            }
+            InterruptMode::Userspace => Kind::Userspace { chips: Chips::pair(level) },
         };
         Ok(Self(Arc::new(kind)))
     }

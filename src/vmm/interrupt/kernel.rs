@@ -12,9 +12,11 @@ use kvm_bindings::{
 use kvm_ioctls::VmFd;
 use vmm_sys_util::eventfd::EventFd;
 
+use crate::sys::kvm;
 use crate::vmm::Unsupported;
 use crate::vmm::interrupt::Connection;
 use crate::vmm::interrupt::irqchip::IOAPIC_INPUTS;
+use crate::vmm::interrupt::pic;
 use crate::vmm::interrupt::routes::{Inputs, Routing};
 
 /// The controllers of one machine.
@@ -38,9 +40,11 @@ impl fmt::Debug for ChipState {
 }
 
 impl KernelChips {
-    /// Makes the controllers and the timer (PIT, ISA interrupt 0) of `vm`, which must have no vCPU yet.
-    pub(super) fn new(vm: Arc<VmFd>) -> io::Result<Self> {
+    /// Makes the controllers, with `level_triggered` inputs of the PIC, and the timer (PIT, ISA interrupt 0) of `vm`, which
+    /// must have no vCPU yet.
+    pub(super) fn new(vm: Arc<VmFd>, level_triggered: pic::Inputs) -> io::Result<Self> {
         vm.create_irq_chip()?;
+        kvm::set_level_triggered(&vm, level_triggered)?;
         // The dummy speaker port spares an exit where the guest reads port 61h.
         vm.create_pit2(kvm_pit_config { flags: KVM_PIT_SPEAKER_DUMMY, ..Default::default() })?;
         let routing = Routing::new(Arc::clone(&vm), Inputs::Kernel)?;

@@ -8,6 +8,7 @@ use vmm_sys_util::eventfd::EventFd;
 
 use crate::vmm::Unsupported;
 use crate::vmm::interrupt::irqchip::IOAPIC_INPUTS;
+use crate::vmm::interrupt::pirq::{self, Router};
 
 /// What drives the inputs of an interrupt controller, addressed by GSI (ACPI 6.5, 5.2.13).
 pub trait LineController: Send + Sync {
@@ -122,15 +123,31 @@ impl fmt::Debug for InterruptLine {
     }
 }
 
-/// One wire for each input of the I/O APIC; devices on the same input share it.
+/// One wire for each input of the I/O APIC and for each request of PCI's router; devices on the same one share it.
 #[derive(Debug)]
-pub struct Lines(Vec<InterruptLine>);
+pub struct Lines {
+    inputs: Vec<InterruptLine>,
+    requests: Vec<InterruptLine>,
+    router: Router,
+}
 
 impl Lines {
     /// The inputs of `controller`.
     #[must_use]
     pub fn new(controller: &Arc<dyn LineController>) -> Self {
-        Self((0..IOAPIC_INPUTS).map(|gsi| InterruptLine::new(gsi, Arc::clone(controller))).collect())
+        let wires = |count, controller: &Arc<dyn LineController>| {
+            (0..count).map(|number| InterruptLine::new(number, Arc::clone(controller))).collect::<Vec<_>>()
+        };
+        let inputs = wires(IOAPIC_INPUTS, controller);
+        let router = Router::new(inputs.iter().map(InterruptLine::share).collect());
+        let requests = wires(pirq::REQUESTS.into(), &(Arc::new(router.clone()) as _));
+        Self { inputs, requests, router }
+    }
+
+    /// What leads PCI's requests to inputs.
+    #[must_use]
+    pub fn router(&self) -> &Router {
+        &self.router
     }
 
     /// A new handle to input `gsi`.
@@ -140,7 +157,17 @@ impl Lines {
     #[must_use]
     pub fn line(&self, gsi: u32) -> InterruptLine {
         let index = usize::try_from(gsi).unwrap_or(usize::MAX);
-        self.0.get(index).expect("the GSI is one that the machine or the DSDT gave out").share()
+        self.inputs.get(index).expect("the GSI is one that the machine gave out").share()
+    }
+
+    /// A new handle to the request of INTA# of device `device` on bus 0 and of what is behind it.
+    ///
+    /// # Panics
+    /// Never: there is a wire for each request.
+    #[must_use]
+    pub fn intx(&self, device: u8) -> InterruptLine {
+        let index = usize::from(pirq::request(device, 0));
+        self.requests.get(index).expect("there is a wire for each request").share()
     }
 }
 

@@ -3,7 +3,7 @@
 //! [`InterruptLine`] is a level-triggered input of the interrupt controller (INTx, ISA); [`MsiSink`] takes messages
 //! (MSI, MSI-X). Which controller stands behind them is the machine's business, and devices never know.
 //!
-//! Behind them is [`irqchip::Irqchip`]: chips in the kernel, or in user space the models of this room ([`pic`],
+//! Behind them is [`irqchip::Irqchip`], for PCI's pins by way of a router ([`pirq`]): chips in the kernel, or in user space the models of this room ([`pic`],
 //! [`ioapic`], [`pit`]), each a state machine without clock, lock or descriptor.
 
 pub mod ioapic;
@@ -12,6 +12,7 @@ mod kernel;
 mod line;
 mod msi;
 pub mod pic;
+pub mod pirq;
 pub mod pit;
 pub mod ports;
 mod routes;
@@ -20,7 +21,3 @@ pub mod userspace;
 
 pub use line::{Connection, InterruptLine, LineController, Lines};
 pub use msi::{MsiMessage, MsiRoute, MsiSink};
-
-/// Inputs of the 8259 pair that PCI devices share where there is no I/O APIC. No ISA device of a PC has them, and ACPI's own
-/// interrupt is another one.
-pub const PIC_INTX: [u8; 3] = [5, 10, 11];

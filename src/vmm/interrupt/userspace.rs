@@ -169,9 +169,9 @@ impl Chips {
         Self::new(level_triggered, None)
     }
 
-    /// The pair and an I/O APIC that sends to `local_apics`.
-    pub(super) fn split(local_apics: Arc<dyn LocalApics>) -> Arc<Self> {
-        Self::new(0, Some(Messages { ioapic: Ioapic::default(), local_apics }))
+    /// Like [`Self::pair`], and an I/O APIC that sends to `local_apics`.
+    pub(super) fn split(level_triggered: pic::Inputs, local_apics: Arc<dyn LocalApics>) -> Arc<Self> {
+        Self::new(level_triggered, Some(Messages { ioapic: Ioapic::default(), local_apics }))
     }
 
     /// Calls `wake` each time that the pair begins to ask for the processor, from any thread. The first one stays.

@@ -1,17 +1,17 @@
 //! The LPC bridge at 00:1f.0: where firmware finds power management, and where a PC's interrupts are routed.
 //!
-//! Intel ICH9 (8086:2918; I/O Controller Hub 9 datasheet, 316972, 13.1). Registers keep what is written. The power management
-//! block does not move from where OVMF puts it, and the routing registers steer nothing: functions are wired to the I/O APIC
-//! as ACPI tells.
+//! Intel ICH9 (8086:2918; I/O Controller Hub 9 datasheet, 316972, 13.1). Registers keep what is written; those of the
+//! interrupt router steer it ([`pirq`]). The power management block does not move from where OVMF puts it.
 
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use crate::spec::pci::{ClassCode, Command, header};
 use crate::vmm::Lifecycle;
 use crate::vmm::boot::Programming;
 use crate::vmm::bus::{AccessSize, Effects};
+use crate::vmm::interrupt::pirq::{self, Router};
 use crate::vmm::layout;
-use crate::vmm::pci::config_space::{ConfigSpace, Identity};
+use crate::vmm::pci::config_space::{ConfigSpace, Identity, touches};
 use crate::vmm::pci::{Bar, PciFunction};
 
 /// Its device number.
@@ -26,9 +26,8 @@ const REGISTERS: [(u16, u32, u32); 15] = [
     // GPIOBASE, GPIO_CNTL: there are no such pins.
     (0x48, 1, 0xFF80),
     (0x4C, 0, 0x11),
-    // PIRQ[A-D]_ROUT, PIRQ[E-H]_ROUT: bit 7 set is not routed.
-    (0x60, 0x8080_8080, 0x8F8F_8F8F),
-    (0x68, 0x8080_8080, 0x8F8F_8F8F),
+    (PIRQ_A_TO_D, 0x8080_8080, 0x8F8F_8F8F),
+    (PIRQ_E_TO_H, 0x8080_8080, 0x8F8F_8F8F),
     // SIRQ_CNTL
     (0x64, 0x10, 0xC3),
     // LPC_I/O_DEC, LPC_EN
@@ -48,17 +47,24 @@ const REGISTERS: [(u16, u32, u32); 15] = [
 const PMBASE: u16 = 0x40;
 const ACPI_CNTL: u16 = 0x44;
 const RCBA: u16 = 0xF0;
+/// PIRQ\[A-D\]_ROUT, a byte each.
+pub const PIRQ_A_TO_D: u16 = 0x60;
+/// PIRQ\[E-H\]_ROUT.
+pub const PIRQ_E_TO_H: u16 = 0x68;
 /// ACPI_CNTL, bit 7: the power management block answers.
 const ACPI_ENABLE: u8 = 1 << 7;
 
 /// The function at 00:1f.0.
 #[derive(Debug)]
-pub struct LpcBridge(Mutex<ConfigSpace>);
+pub struct LpcBridge {
+    config: Mutex<ConfigSpace>,
+    router: Router,
+}
 
 impl LpcBridge {
-    /// A bridge in the state after power-on.
+    /// A bridge in the state after power-on, whose registers steer `router`.
     #[must_use]
-    pub fn new(programming: Programming) -> Self {
+    pub fn new(programming: Programming, router: Router) -> Self {
         let mut config = ConfigSpace::endpoint(Identity {
             vendor_id: 0x8086,
             device_id: 0x2918,
@@ -78,14 +84,34 @@ impl LpcBridge {
         if programming == Programming::Done {
             config.define(PMBASE, &(layout::PM_BASE | 1).to_le_bytes());
             config.define(ACPI_CNTL, &[ACPI_ENABLE]);
+            let [a_to_d @ .., e, f, g, h] = pirq::ROUTED;
+            config.define(PIRQ_A_TO_D, &a_to_d);
+            config.define(PIRQ_E_TO_H, &[e, f, g, h]);
         }
-        Self(Mutex::new(config))
+        let bridge = Self { config: Mutex::new(config), router };
+        bridge.route();
+        bridge
+    }
+
+    fn lock(&self) -> MutexGuard<'_, ConfigSpace> {
+        self.config.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Has the router follow the registers.
+    fn route(&self) {
+        self.router.follow(|| {
+            let config = self.lock();
+            let half = |register| config.read(register, AccessSize::Dword).to_le_bytes();
+            let ([a, b, c, d], [e, f, g, h]) = (half(PIRQ_A_TO_D), half(PIRQ_E_TO_H));
+            [a, b, c, d, e, f, g, h]
+        });
     }
 }
 
 impl Lifecycle for LpcBridge {
     fn reset(&self) {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).reset();
+        self.lock().reset();
+        self.route();
     }
 }
 
@@ -95,11 +121,15 @@ impl PciFunction for LpcBridge {
     }
 
     fn config_read(&self, offset: u16, size: AccessSize) -> u32 {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).read(offset, size)
+        self.lock().read(offset, size)
     }
 
     fn config_write(&self, offset: u16, size: AccessSize, value: u32) -> Effects {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).write(offset, size, value)
+        let effects = self.lock().write(offset, size, value);
+        if touches(offset, size, PIRQ_A_TO_D, 4) || touches(offset, size, PIRQ_E_TO_H, 4) {
+            self.route();
+        }
+        effects
     }
 
     fn bar(&self, _: usize) -> Option<Bar> {
@@ -113,11 +143,34 @@ impl PciFunction for LpcBridge {
 
 #[cfg(test)]
 mod tests {
+    use std::io;
+    use std::sync::Arc;
+
+    use vmm_sys_util::eventfd::EventFd;
+
     use super::*;
+    use crate::vmm::Unsupported;
+    use crate::vmm::interrupt::{Connection, InterruptLine, LineController};
+
+    struct Nowhere;
+
+    impl LineController for Nowhere {
+        fn set_level(&self, _: u32, _: bool) -> io::Result<()> {
+            Ok(())
+        }
+        fn connect(&self, _: u32, _: &EventFd, _: &EventFd) -> Result<Connection, Unsupported> {
+            Err(Unsupported)
+        }
+    }
+
+    fn bridge(programming: Programming) -> LpcBridge {
+        let inputs = (0..24).map(|gsi| InterruptLine::new(gsi, Arc::new(Nowhere)));
+        LpcBridge::new(programming, Router::new(inputs.collect()))
+    }
 
     #[test]
     fn firmware_finds_power_management_off_and_switches_it_on() {
-        let bridge = LpcBridge::new(Programming::ByFirmware);
+        let bridge = bridge(Programming::ByFirmware);
         assert_eq!(bridge.config_read(0, AccessSize::Dword), 0x2918_8086);
         assert_eq!(bridge.config_read(header::SUBCLASS, AccessSize::Word), 0x0601);
         assert_eq!(bridge.config_read(ACPI_CNTL, AccessSize::Byte), 0);
@@ -133,14 +186,28 @@ mod tests {
 
     #[test]
     fn without_firmware_power_management_is_on() {
-        let bridge = LpcBridge::new(Programming::Done);
+        let bridge = bridge(Programming::Done);
         assert_eq!(bridge.config_read(PMBASE, AccessSize::Dword), 0x601);
         assert_eq!(bridge.config_read(ACPI_CNTL, AccessSize::Byte), 0x80);
+        for (request, input) in (0..).zip(pirq::ROUTED) {
+            assert_eq!(bridge.router.pic_input(request), Some(input.into()));
+        }
+    }
+
+    #[test]
+    fn routing_registers_steer_the_router_by_any_width_until_a_reset() {
+        let bridge = bridge(Programming::ByFirmware);
+        let inputs = || (0..8).map(|request| bridge.router.pic_input(request)).collect::<Vec<_>>();
+        let _ = bridge.config_write(PIRQ_A_TO_D + 1, AccessSize::Byte, 11);
+        let _ = bridge.config_write(PIRQ_E_TO_H + 2, AccessSize::Word, 0x0580);
+        assert_eq!(inputs(), [None, Some(11), None, None, None, None, None, Some(5)]);
+        bridge.reset();
+        assert_eq!(inputs(), [None; 8]);
     }
 
     #[test]
     fn every_register_takes_every_value_and_asks_for_nothing() {
-        let bridge = LpcBridge::new(Programming::ByFirmware);
+        let bridge = bridge(Programming::ByFirmware);
         for offset in (0..0x1000).chain([u16::MAX]) {
             for size in [AccessSize::Byte, AccessSize::Word, AccessSize::Dword, AccessSize::Qword] {
                 for value in [0, 1, 0x8000_0000, u32::MAX] {

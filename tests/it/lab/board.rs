@@ -1,5 +1,6 @@
-//! The board under a Linux guest: the clock interrupts, keyboard and mouse are found, the power button shuts it down, consoles
-//! are where they were asked for; and what its kernel complains of. Xen and memtest86+ start, too.
+//! The board under a Linux guest: the clock interrupts, keys arrive, the power button shuts it down, consoles are where they were
+//! asked for, interrupt pins reach it by either controller; what its tools show, and what its kernel complains of. Xen and
+//! memtest86+ start, too.
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -9,8 +10,18 @@ use thruway::rehearse::Options;
 use super::{Lab, Run};
 use crate::support::skip;
 
-/// In the guest.
+/// In the guest, which has programs of the emulated host as well.
 const GUEST: &str = r#"
+export PATH=$PATH:/usr/sbin:/usr/bin
+mkdir -p /tmp/said
+cd /tmp/said
+/usr/bin/lspci -n -vvv >lspci 2>lspci.errors
+dmidecode >dmidecode
+acpidump >acpidump
+hwclock.host -u -r >hwclock
+dmesg >dmesg
+cp /proc/iomem /proc/ioports /proc/interrupts .
+tar c . >/dev/vda
 echo "complaints begin"
 dmesg -r | grep -E '^<[0-4]>'
 echo "complaints end"
@@ -27,7 +38,8 @@ read -r typed <&7
 echo "typed $typed"
 # The clock: what it tells is what was set, and its alarm comes
 hwclock -u -w && echo "behind $(($(date +%s) - $(cat /sys/class/rtc/rtc0/since_epoch)))"
-count() { awk '/ rtc0$/ { print $2 }' /proc/interrupts; }
+# By its interrupt, or by ACPI's event: where Linux has high precision timers, it takes the latter.
+count() { awk '/ rtc0$/ { sum += $2 } FILENAME ~ /ff_rt_clk/ { sum += $1 } END { print sum }' /proc/interrupts /sys/firmware/acpi/interrupts/ff_rt_clk; }
 before=$(count)
 echo +2 >/sys/class/rtc/rtc0/wakealarm
 for i in $(seq 100); do
@@ -36,26 +48,45 @@ for i in $(seq 100); do
 done
 echo "alarms $(($(count) - before))"
 modprobe evdev
+input() { echo "/dev/input/$(grep -A5 "N: Name=\"$1\"" /proc/bus/input/devices | sed -n 's/.*\(event[0-9]*\).*/\1/p')"; }
+# As if the key A were struck: the controller hands on what it is told to (command D2h). Type, code and value of each event.
+exec 8<"$(input "AT Translated Set 2 keyboard")"
+port() { printf "$2" | dd of=/dev/port bs=1 seek=$1 2>/dev/null; }
+port 100 '\322'
+port 96 '\036'
+echo "key $(head -c 72 <&8 | hexdump -v -e '12/2 "%04x " "\n"' | cut -d' ' -f9-11 | tr '\n' ',')"
+port 100 '\322'
+port 96 '\236'
 button() { awk '{ print $1 }' /sys/firmware/acpi/interrupts/ff_pwr_btn; }
-event=$(grep -A5 'N: Name="Power Button"' /proc/bus/input/devices | sed -n 's/.*\(event[0-9]*\).*/\1/p')
 echo "ready"
-head -c 24 "/dev/input/$event" >/dev/null
+head -c 24 "$(input "Power Button")" >/dev/null
 echo "button $(button)"
 "#;
 
-/// In the emulated host, behind a line that sets `$HPET`.
+/// In the emulated host, behind a line that sets `$HPET`. The guest gets programs of this machine behind its own files.
 const HOST: &str = r#"
+mkdir -p /tmp/tools/usr/sbin
+cd /tmp/tools
+for tool in lspci dmidecode acpidump hwclock; do
+    path=$(PATH=/usr/sbin:/usr/bin:/sbin:/bin command -v $tool)
+    cp --parents -L $path $(ldd $path | grep -o '/[^ ]*') .
+done
+mv .$path usr/sbin/hwclock.host
+{ cat $LAB_IN/guest.initrd; find . | busybox cpio -o -H newc; } >/tmp/initrd 2>/dev/null
+cd /
+truncate -s 8M /tmp/said
 cat >/tmp/vm.yaml <<END
 schema: 1
 name: board
 machine:
   memory: 256MiB
   hpet: $HPET
-  boot: {kernel: $LAB_KERNEL_VMLINUX, initrd: $LAB_IN/guest.initrd}
+  boot: {kernel: $LAB_KERNEL_VMLINUX, initrd: /tmp/initrd}
   serial: [stdio, {file: /tmp/second.log, limit: 1KiB}]
   devices:
   - virtio-console: {pty: {link: /tmp/console}}
   - virtio-rng: {}
+  - virtio-block: {path: /tmp/said, format: raw}
   - vmgenid: {}
 END
 {
@@ -84,6 +115,7 @@ cat /tmp/status
 echo "COM2: $(cat /tmp/second.log)"
 kill $reader
 echo "hvc0: $(cat /tmp/console.log)"
+tar x -C "$LAB_OUT" </tmp/said
 "#;
 
 fn line<'a>(text: &'a str, start: &str) -> &'a str {
@@ -93,6 +125,11 @@ fn line<'a>(text: &'a str, start: &str) -> &'a str {
         .unwrap_or_else(|| panic!("no line begins with `{start}` in\n{text}"))
         .trim()
 }
+
+/// A processor that says that it has CPPC in an emulated host that has none, and what comes of an emulated host that comes too late
+/// for a timer now and then.
+const NOT_OF_THE_BOARD: [&str; 4] =
+    ["amd_pstate", "hpet: Lost", "hrtimer: interrupt took", "clocksource: Long readout interval"];
 
 /// Runs the guest with or without high precision timers; what the guest printed.
 fn guest(lab: &Lab, hpet: &str) -> String {
@@ -109,18 +146,71 @@ fn guest(lab: &Lab, hpet: &str) -> String {
     assert!(line(&guest, "alarms").parse::<u32>().unwrap() >= 1);
     assert!(line(&guest, "behind").parse::<i32>().unwrap().abs() <= 1);
     assert_eq!(line(&guest, "button"), "1");
+    // Scan code 1Eh, KEY_A down, and that this was all (Linux: include/uapi/linux/input-event-codes.h).
+    assert_eq!(line(&guest, "key"), "0004 0004 001e,0001 001e 0001,0000 0000 0000,");
+    check_tables(&run.file("acpidump"), hpet);
+    check_tools(&run);
     for name in ["AT Translated Set 2 keyboard", "Power Button"] {
         assert!(guest.contains(name), "{name}");
     }
-    // A processor that says that it has CPPC and an emulated host that has none are not the board's; nor is that an emulated
-    // host comes too late for a timer now and then.
     let complaints = guest.lines().map(str::trim).skip_while(|line| *line != "complaints begin").skip(1);
     let complaints: Vec<&str> = complaints
         .take_while(|line| *line != "complaints end")
-        .filter(|line| !line.contains("amd_pstate") && !line.contains("hpet: Lost"))
+        .filter(|line| !NOT_OF_THE_BOARD.iter().any(|other| line.contains(other)))
         .collect();
     assert_eq!(complaints, [""; 0]);
     guest
+}
+
+/// ACPICA takes the tables apart and puts them together again, and has nothing to say.
+fn check_tables(dump: &str, hpet: &str) {
+    let directory = tempfile::tempdir().unwrap();
+    let file = |name: &str| directory.path().join(name);
+    std::fs::write(file("dump"), dump).unwrap();
+    let run = |program: &str, arguments: &[&str]| {
+        let output = Command::new(program).args(arguments).current_dir(directory.path()).output().unwrap();
+        let text = String::from_utf8_lossy(&[output.stdout, output.stderr].concat()).into_owned();
+        assert!(output.status.success(), "{program} {arguments:?}: {text}");
+        text
+    };
+    run("acpixtract", &["-a", "dump"]);
+    let mut expected = vec!["apic", "dsdt", "facp", "facs", "mcfg", "spcr", "waet"];
+    if hpet == "present" {
+        expected.push("hpet");
+    }
+    for table in expected {
+        let taken_apart = run("iasl", &["-d", &format!("{table}.dat")]);
+        for word in ["Error", "Invalid", "Warning"] {
+            assert!(!taken_apart.contains(word), "{table}: {taken_apart}");
+        }
+        let put_together = run("iasl", &[&format!("{table}.dsl")]);
+        assert!(put_together.contains(" 0 Errors, 0 Warnings"), "{table}: {put_together}");
+    }
+}
+
+/// What lspci, dmidecode and hwclock make of the board.
+fn check_tools(run: &Run) {
+    let (functions, smbios) = (run.file("lspci"), run.file("dmidecode"));
+    println!("{functions}\n{smbios}\n{}", run.file("hwclock"));
+    assert_eq!(run.file("lspci.errors"), "");
+    for function in [
+        "00:00.0 0600: 8086:29c0",
+        "00:03.0 0604: 1b36:000c",
+        "00:1f.0 0601: 8086:2918",
+        "03:00.0 0180: 1af4:1042",
+    ] {
+        assert!(functions.contains(function), "{function}: {functions}");
+    }
+    for wrong in ["<unreadable>", "<access denied>", "!!!", "<MAbort+", "<TAbort+"] {
+        assert!(!functions.contains(wrong), "{wrong}: {functions}");
+    }
+    for entry in ["SMBIOS 3.0.0 present", "System is a virtual machine", "Size: 256 MB", "End Of Table"] {
+        assert!(smbios.contains(entry), "{entry}: {smbios}");
+    }
+    for wrong in ["<OUT OF SPEC>", "<BAD INDEX>", "Wrong", "Invalid", "TRUNCATED"] {
+        assert!(!smbios.contains(wrong), "{wrong}: {smbios}");
+    }
+    assert!(run.file("hwclock").starts_with("20"), "{}", run.file("hwclock"));
 }
 
 #[test]
@@ -212,13 +302,63 @@ fn xen_prints_its_banner_and_memtest_tests_128_mib() {
             "{UNTIL}
             until_printed xen 'no-real-mode com1=115200,8n1 console=com1 loglvl=all noreboot' 256 'dom0 kernel not specified'
             until_printed memtest 'console=ttyS0,115200' 128 'Test #?.*Address test|own address|Moving inv|Errors: 0 .*[1-9]%'
+            cp $LAB_IN/memtest /tmp/large
+            LAB_IN=/tmp until_printed large 'console=ttyS0,115200' 4608 '4[.,]5[0-9]?G|4608M'
             "
         ),
     );
 
     run.succeeded();
     let text = run.stdout();
+    println!("{text}");
     assert!(text.contains("(XEN) Xen version 4.17") && text.contains("(XEN) Bootloader: thruway"), "{text}");
     assert!(text.contains("protocol=\"multiboot\""), "{text}");
     assert!(text.contains("Memtest86+") && text.contains("128MB"), "{text}");
+}
+
+/// Reads and writes two disks, and shows their interrupts.
+const PINS_GUEST: &str = r#"
+set -e
+for i in $(seq 100); do [ ! -b /dev/nvme0n1 ] || break; sleep 0.1; done
+dd if=/dev/zero of=/dev/vda bs=4k count=64 conv=fsync 2>/dev/null
+dd if=/dev/zero of=/dev/nvme0n1 bs=4k count=256 conv=fsync 2>/dev/null
+grep -E 'virtio|nvme' /proc/interrupts | sed 's/^/irq /'
+"#;
+
+#[test]
+fn a_guest_without_an_io_apic_gets_the_pins_of_its_functions_by_the_pic() {
+    let Some(lab) = Lab::open() else { return };
+    let files = vec![("guest.initrd".to_owned(), lab.guest_initrd(PINS_GUEST))];
+    let guests =
+        [("kernel", "noapic pci=nomsi"), ("split", "noapic pci=nomsi"), ("userspace", "noapic nolapic")];
+    let run = |(number, (place, parameters)): (usize, (&str, &str))| {
+        format!(
+            "thruway run --kernel $LAB_KERNEL_VMLINUX --initrd $LAB_IN/guest.initrd --memory 128MiB --interrupts {place} \
+             --disk /tmp/disk --vfio 0000:02:00.0 --cmdline 'console=ttyS0 quiet panic=-1 {parameters}' \
+             </dev/null >$LAB_OUT/{number} 2>&1\necho {place} $?\n"
+        )
+    };
+    let runs: String = guests.into_iter().enumerate().map(run).collect();
+    let script = format!(
+        "truncate -s 1M /tmp/disk
+        modprobe vfio-pci
+        echo vfio-pci >/sys/bus/pci/devices/0000:02:00.0/driver_override
+        echo 0000:02:00.0 >/sys/bus/pci/devices/0000:02:00.0/driver/unbind
+        echo 0000:02:00.0 >/sys/bus/pci/drivers_probe
+        {runs}"
+    );
+
+    let run = lab.run_with("vtd-igb", Options { files, ..Options::default() }, &script);
+
+    for (number, guest) in guests.into_iter().enumerate() {
+        let text = run.file(&number.to_string());
+        println!("{guest:?}\n{text}");
+        for device in ["virtio", "nvme"] {
+            let lines = text.lines().filter(|line| line.starts_with("irq ") && line.contains(device));
+            let lines = lines.inspect(|line| assert!(line.contains("XT-PIC"), "{guest:?}: {text}"));
+            let counts = lines.map(|line| line.split_whitespace().nth(2).unwrap().parse::<u32>().unwrap());
+            assert!(counts.sum::<u32>() >= 5, "{guest:?}: {text}");
+        }
+    }
+    assert_eq!(run.stdout(), "kernel 0\nsplit 0\nuserspace 0\n");
 }

@@ -7,6 +7,7 @@ use std::os::unix::net::UnixStream;
 use std::path::Path;
 use std::time::{Duration, Instant};
 
+use super::hostile::survive;
 use super::{ENTRY, Guest, Lab, profile_of};
 use crate::support::{program, run};
 
@@ -128,7 +129,12 @@ fn a_serial_port_on_a_pseudo_terminal_is_found_by_its_link() {
     let link = lab.path("terminal");
     let mut child = lab.spawn(&["--serial", &format!("pty,link={}", link.display())]);
     let mut terminal = eventually(|| fs::File::options().read(true).write(true).open(&link).ok());
-    talk(&mut terminal);
+    terminal.write_all(b"aa").unwrap();
+    let mut answer = [0; 2];
+    terminal.read_exact(&mut answer).unwrap();
+    assert_eq!(&answer, b"bb");
+    // What nobody has read by then goes with the terminal.
+    terminal.write_all(b"c").unwrap();
     assert_eq!(child.wait().unwrap().code(), Some(0));
     assert!(fs::symlink_metadata(&link).is_err());
 }
@@ -278,5 +284,35 @@ fn every_port_and_every_register_of_the_timers_takes_every_width_and_edge_value(
         let run = run(program().arg("run").arg(profile), b"");
         assert_eq!(run.code, Some(0), "{value:#x}: {}", run.stderr);
         assert!(!run.stderr.contains("panicked"), "{}", run.stderr);
+    }
+}
+
+impl Guest {
+    /// Writes `value` in all three widths to every doubleword from `start` to before `end`, and reads them.
+    fn sweep_memory(self, start: u32, end: u32, value: u32) -> Self {
+        // mov edi, start; L: mov eax, value; mov [edi], al; mov [edi], ax; mov [edi], eax; mov cl, [edi]; mov cx, [edi];
+        // mov ecx, [edi]; add edi, 4; cmp edi, end; jb L
+        self.bytes(&[0xBF])
+            .bytes(&start.to_le_bytes())
+            .bytes(&[0xB8])
+            .bytes(&value.to_le_bytes())
+            .bytes(&[0x88, 0x07, 0x66, 0x89, 0x07, 0x89, 0x07])
+            .bytes(&[0x8A, 0x0F, 0x66, 0x8B, 0x0F, 0x8B, 0x0F])
+            .bytes(&[0x83, 0xC7, 0x04, 0x81, 0xFF])
+            .bytes(&end.to_le_bytes())
+            .bytes(&[0x72, 0xE2])
+    }
+}
+
+#[test]
+fn every_byte_of_configuration_space_takes_every_width_and_edge_value() {
+    // Host bridge, root port, LPC bridge, and the function behind the port on bus 1.
+    const FUNCTIONS: [u32; 4] = [0xB000_0000, 0xB000_8000, 0xB00F_8000, 0xB010_0000];
+    for value in [0, u32::MAX, 0x8000_0001, 0x55AA_0107] {
+        let sweep = |guest: Guest, start: u32| guest.sweep_memory(start, start + 0x1000, value);
+        // What is behind the port first: it may have another number afterwards.
+        let guest = FUNCTIONS.into_iter().rev().fold(Guest::default(), sweep).out8(0x64, 0xFE).hang();
+        let Some(code) = survive(&guest, &[]) else { return };
+        assert_eq!(code, 10, "it restarts itself");
     }
 }

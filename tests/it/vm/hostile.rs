@@ -17,7 +17,7 @@ const MOST_RESIDENT_KIB: u64 = 120 << 10;
 const MOST_LOG_BYTES: usize = 16 << 10;
 
 /// Runs `guest` until it ends or patience does; its exit code. Whatever it was, memory and log stayed small.
-fn survive(guest: &Guest, arguments: &[&str]) -> Option<i32> {
+pub(super) fn survive(guest: &Guest, arguments: &[&str]) -> Option<i32> {
     let lab = Lab::new(guest)?;
     let mut child = lab.spawn(arguments);
     let (start, mut resident) = (Instant::now(), 0);

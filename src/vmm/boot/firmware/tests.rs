@@ -38,7 +38,7 @@ fn code() -> Vec<u8> {
 }
 
 /// A directory with a pair of code and template.
-fn pair() -> TempDir {
+pub(crate) fn pair() -> TempDir {
     let directory = TempDir::new().unwrap();
     fs::write(directory.path().join("OVMF_CODE_4M.fd"), code()).unwrap();
     fs::write(directory.path().join("OVMF_VARS_4M.fd"), volume(VARIABLES, VARS_BYTES)).unwrap();

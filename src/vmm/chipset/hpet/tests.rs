@@ -193,3 +193,16 @@ proptest! {
         prop_assert!(bench.hpet.read(u64::MAX - 7, AccessSize::Qword).is_ok());
     }
 }
+
+#[test]
+fn a_rate_slower_than_half_of_32_bits_comes_once_a_period() {
+    let bench = bench();
+    bench.write(0x10, 1);
+    bench.write(0x100, 1 << 2 | 1 << 3 | 1 << 6 | 1 << 8 | 20 << 9);
+    bench.write(0x108, TICKS);
+    bench.write(0x108, 0xC000_0000);
+    bench.pass(MS);
+    assert_eq!(bench.lines.take(), [(20, true), (20, false)]);
+    bench.pass(MS);
+    assert_eq!(bench.lines.take(), []);
+}

@@ -215,6 +215,7 @@ impl Timers {
             if let Some(timer) = self.timers.get_mut(index) {
                 if timer.is(timer::PERIODIC) && timer.period > 0 {
                     timer.advance(timer.comparator, counter);
+                    timer.armed = false;
                 } else if timer.is(timer::INTERRUPT) {
                     // One that is written before its interrupt is enabled comes when it is.
                     timer.armed = false;

@@ -24,7 +24,7 @@ impl LocalApics for Recorder {
 
 fn split() -> (Arc<Chips>, Arc<Recorder>) {
     let recorder = Arc::new(Recorder::default());
-    (Chips::split(Arc::clone(&recorder) as _), recorder)
+    (Chips::split(0, Arc::clone(&recorder) as _), recorder)
 }
 
 fn entry(chips: &Chips, input: u8, low: u32) {

@@ -215,7 +215,9 @@ fn cannot_start(path: &Path, source: io::Error) -> CreateError {
     let (path, directory) = (path.to_owned(), directory(path).to_owned());
     match source.kind() {
         ErrorKind::AlreadyExists => CreateError::Exists { path },
-        ErrorKind::NotFound | ErrorKind::NotADirectory => CreateError::NoDirectory { path, directory, source },
+        ErrorKind::NotFound | ErrorKind::NotADirectory => {
+            CreateError::NoDirectory { path, directory, source }
+        }
         ErrorKind::PermissionDenied | ErrorKind::ReadOnlyFilesystem => {
             CreateError::Denied { path, directory, source }
         }
@@ -231,7 +233,8 @@ fn directory(path: &Path) -> &Path {
 /// What the file system of `file` has for this user; none where it does not know.
 fn free_bytes(file: &File) -> Option<u64> {
     let system = fstatvfs(file).ok().filter(|system| system.blocks() > 0)?;
-    let blocks = if nix::unistd::geteuid().is_root() { system.blocks_free() } else { system.blocks_available() };
+    let blocks =
+        if nix::unistd::geteuid().is_root() { system.blocks_free() } else { system.blocks_available() };
     blocks.checked_mul(system.fragment_size())
 }
 

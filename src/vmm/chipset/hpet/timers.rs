@@ -78,7 +78,14 @@ struct Timer {
 impl Default for Timer {
     /// As after power-on (2.3.9.2).
     fn default() -> Self {
-        Self { configuration: 0, comparator: u64::MAX, period: 0, set_value: false, armed: false, first: None }
+        Self {
+            configuration: 0,
+            comparator: u64::MAX,
+            period: 0,
+            set_value: false,
+            armed: false,
+            first: None,
+        }
     }
 }
 

@@ -15,7 +15,6 @@ name: again
 machine:
   memory: 256MiB
   boot: {firmware: /usr/share/OVMF/OVMF_CODE_4M.fd, firmware_vars: vars.fd}
-  on_reboot: reset
 END
 start again /tmp/vm.yaml
 to_the_shell
@@ -28,8 +27,9 @@ until_said 'uefiversion' 2
 typed 'reset -s'
 ended
 
-# The image of 2 MiB, with its variables in it, which are not kept.
-start small --firmware /usr/share/ovmf/OVMF.fd --memory 128MiB
+# The image of 2 MiB, with its variables in it, which are not kept; and a disk without a boot loader.
+truncate -s 1M /tmp/blank
+start small --firmware /usr/share/ovmf/OVMF.fd --memory 128MiB --on-reboot exit --disk /tmp/blank
 to_the_shell
 typed 'reset'
 ended

@@ -159,9 +159,13 @@ fn what_the_host_refuses_is_told_apart() {
 
 #[test]
 fn what_is_free_is_rounded_down() {
-    for (free_bytes, text) in
-        [(0, "0B"), (1023, "1023B"), (10 * MIB - 1, "10239KiB"), ((63 << 30) + 1, "63GiB"), (u64::MAX, "16777215TiB")]
-    {
+    for (free_bytes, text) in [
+        (0, "0B"),
+        (1023, "1023B"),
+        (10 * MIB - 1, "10239KiB"),
+        ((63 << 30) + 1, "63GiB"),
+        (u64::MAX, "16777215TiB"),
+    ] {
         assert_eq!(rounded(free_bytes).to_string(), text);
     }
 }

@@ -4,6 +4,7 @@
 //! started in the emulated host; see `lab`.
 
 mod board;
+mod firmware;
 mod hostile;
 pub(crate) mod interrupts;
 mod memory;

@@ -47,35 +47,40 @@ fn said(run: &Run, name: &str) -> String {
     text + rest
 }
 
+/// In a guest whose kernel the firmware starts.
+const KERNEL_GUEST: &str = r#"
+echo "firmware $(cat /sys/firmware/efi/fw_platform_size)"
+echo "word $(grep -o 'lab.word=[a-z]*' /proc/cmdline)"
+"#;
+
 #[test]
-fn the_shell_is_reached_and_variables_are_kept_over_cold_starts_and_resets() {
+fn the_shell_keeps_variables_over_a_reset_and_a_kernel_is_started_by_the_firmware() {
     let Some(lab) = Lab::open() else { return };
-    let Some(run) = run(lab, "no-iommu", include_str!("shell.sh"), Options::default()) else { return };
+    let files = vec![("guest.initrd".to_owned(), lab.guest_initrd(KERNEL_GUEST))];
+    let options = Options { files, ..Options::default() };
+    let Some(run) = run(lab, "no-iommu", include_str!("shell.sh"), options) else { return };
 
     run.succeeded();
-    let status: Vec<&str> = ["second 3", "first 0", "again 0", "small 10"].to_vec();
-    assert_eq!(run.stdout().lines().collect::<Vec<_>>(), status, "{}", run.stderr());
+    let (shell, kernel) = (said(&run, "shell"), said(&run, "kernel"));
+    assert_eq!(run.stdout(), "second 3\nshell 0\nkernel 0\n", "{shell}\n{kernel}\n{}", run.stderr());
     let in_use = run.file("in-use");
     assert!(in_use.contains("/tmp/vars.fd: the file is in use by process"), "{in_use}");
-    let first = said(&run, "first");
-    for line in ["UEFI Interactive Shell", "ProductName: Virtual Machine", "Manufacturer: thruway"] {
-        assert!(first.contains(line), "{line}\n{first}");
+    for line in ["ProductName: Virtual Machine", "Manufacturer: thruway"] {
+        assert!(shell.contains(line), "{line}\n{shell}");
     }
-    let again = said(&run, "again");
-    assert_eq!(again.matches("greeting = hello").count(), 2, "{again}");
-    assert_eq!(again.matches("UEFI Interactive Shell").count(), 2, "{again}");
-    for (name, disks) in [
-        ("first", "there is no disk"),
-        ("again", "there is no disk"),
-        ("small", "/tmp/blank: it has no partition table and no boot sector"),
-    ] {
-        let errors = run.file(&format!("{name}.errors"));
-        let nothing = format!("the firmware will find nothing to boot ({disks}) and offers its own shell");
-        assert!(
-            errors.contains(&nothing) && errors.lines().count() == 1 + usize::from(name == "small"),
-            "{errors}"
-        );
-    }
+    assert_eq!(shell.matches("UEFI Interactive Shell").count(), 2, "{shell}");
+    assert!(shell.contains("greeting = hello"), "{shell}");
+    let errors = run.file("shell.errors");
+    let nothing =
+        "the firmware will find nothing to boot (/tmp/blank: it has no partition table and no boot sector)";
+    assert!(errors.contains(nothing) && errors.lines().count() == 1, "{errors}");
+    assert_eq!(
+        (lines(&kernel, "firmware "), lines(&kernel, "word ")),
+        (vec!["64"], vec!["lab.word=said"]),
+        "{kernel}"
+    );
+    assert!(kernel.contains("thruway-guest: status 0 "), "{kernel}");
+    assert_eq!(run.file("kernel.errors"), "");
 }
 
 /// What stands behind `start` on the lines of `text` that begin with it.

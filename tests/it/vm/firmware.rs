@@ -43,8 +43,8 @@ fn seabios_offers_its_menu_on_the_serial_port_and_starts_a_boot_sector() {
         return;
     }
     let Some(lab) = Lab::new(&Guest::default()) else { return };
-    fs::write(lab.path("first"), disk("the first disk")).unwrap();
-    fs::write(lab.path("second"), disk("the second disk")).unwrap();
+    fs::write(lab.path("first"), disk("(the first)")).unwrap();
+    fs::write(lab.path("second"), disk("(the second)")).unwrap();
     let mut command = program();
     command.args(["run", "--firmware", SEABIOS, "--memory", "32MiB"]);
     for disk in ["first", "second"] {
@@ -61,7 +61,8 @@ fn seabios_offers_its_menu_on_the_serial_port_and_starts_a_boot_sector() {
     assert!(menu.contains("1. "), "{menu}");
     keys.write_all(b"2").unwrap();
 
-    until(&mut output, "the second disk");
+    // What SeaBIOS itself says last, it prints late: in between.
+    until(&mut output, "second)");
     let output = child.wait_with_output().unwrap();
     assert_eq!(output.status.code(), Some(0), "{}", String::from_utf8_lossy(&output.stderr));
 }

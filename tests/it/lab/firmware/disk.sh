@@ -24,10 +24,15 @@ END
 }
 # looked N LOGINS: logs in at the guest's so many'th prompt and has it look.
 looked() {
-    until_said 'login:' "$2" || return
+    until_said 'Welcome to GRUB' "$2" || return
+    kernel_ticks
+    until_said 'disk login:' "$2" || return
+    prompts=$(grep -c 'root@disk' /tmp/said)
     typed root
+    until_said 'root@disk' $((prompts + 1)) || return
     typed "sh /root/look $1"
     until_said "^end $1"
+    firmware_ticks
 }
 
 machine virtio "virtio-block: {path: $disk, format: raw}" "vfio-pci: {select: {address: '01:10.0'}}"

@@ -4,7 +4,6 @@
 //! Scripts are files beside this one, behind `library.sh`, which types at the firmware. Firmware needs a host whose clock
 //! counts instructions (`cpu: {clock: instructions}`).
 
-use std::fmt::Write as _;
 use std::fs;
 use std::path::Path;
 use std::process::{Command, Stdio};
@@ -98,7 +97,7 @@ fn an_installed_disk_boots_to_a_login_in_place_and_from_cold_on_a_passed_through
     let directory = lab.assets().cache.run_directory().unwrap();
     let image = directory.path().join("disk");
     ran(Command::new("cp").args(["--reflink=auto", "--sparse=always"]).arg(base).arg(&image));
-    put(directory.path(), &image, "/root/look", include_str!("look.sh"));
+    prepare(directory.path(), &image);
     let drive = format!("if=none,id=installed,format=raw,file={}", image.display());
     let qemu_arguments = [
         "-device",
@@ -137,22 +136,28 @@ fn an_installed_disk_boots_to_a_login_in_place_and_from_cold_on_a_passed_through
     assert_eq!(ours.collect::<Vec<_>>(), [&""; 0]);
 }
 
-/// Puts a file on a disk, and lets its login prompt on the serial port come.
-fn put(directory: &Path, disk: &Path, target: &str, content: &str) {
-    let (file, request) = (directory.join("put.file"), directory.join("put.request"));
-    fs::write(&file, content).unwrap();
-    let mut commands = format!("write {} {target}\n", file.display());
-    for link in ["serial-getty@ttyS0.service", "graphical.target.wants/lab-agent.service"] {
-        writeln!(commands, "rm /etc/systemd/system/{link}").unwrap();
-    }
-    fs::write(&request, commands).unwrap();
+/// Puts `look.sh` on a disk, and has it boot to a login prompt on the serial port and no further.
+fn prepare(directory: &Path, disk: &Path) {
+    const CONFIGURATION: &str = "/boot/grub/grub.cfg";
     let disk = format!("{}?offset={ROOT_OFFSET_BYTES}", disk.display());
-    ran(Command::new(program("debugfs").unwrap()).arg("-w").arg("-f").arg(request).arg(disk));
+    let debugfs = || Command::new(program("debugfs").unwrap());
+    let grub = ran(debugfs().args(["-R", &format!("cat {CONFIGURATION}"), &disk]));
+    let [look, configuration, request] = ["look", "grub.cfg", "request"].map(|name| directory.join(name));
+    fs::write(&look, include_str!("look.sh")).unwrap();
+    fs::write(&configuration, grub.replace(" quiet ", " quiet systemd.unit=getty.target ")).unwrap();
+    let commands = format!(
+        "rm /etc/systemd/system/serial-getty@ttyS0.service\nwrite {} /root/look\nrm {CONFIGURATION}\nwrite {} {CONFIGURATION}\n",
+        look.display(),
+        configuration.display()
+    );
+    fs::write(&request, commands).unwrap();
+    ran(debugfs().arg("-w").arg("-f").arg(request).arg(disk));
 }
 
-/// Runs a program that must succeed.
-fn ran(command: &mut Command) {
+/// Runs a program that must succeed; what it printed.
+fn ran(command: &mut Command) -> String {
     let output = command.stdin(Stdio::null()).output().unwrap();
     let said = String::from_utf8_lossy(&output.stderr);
     assert!(output.status.success(), "{command:?}: {} {said}", output.status);
+    String::from_utf8(output.stdout).unwrap()
 }

@@ -6,6 +6,8 @@ tick() { echo "$1" >/sys/module/kvm/parameters/min_timer_period_us; }
 firmware_ticks() { tick 40000; }
 kernel_ticks() { tick 200; }
 firmware_ticks
+# KVM would look out for interrupts for a while before it sleeps, by PAUSE, for which the translator takes microseconds each.
+echo 0 >/sys/module/kvm/parameters/halt_poll_ns
 
 CODE=/usr/share/OVMF/OVMF_CODE_4M.fd
 cd /tmp || exit 90

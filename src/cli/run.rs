@@ -17,8 +17,8 @@ use crate::spec::units::ByteSize;
 use crate::vmm::boot::BootError;
 use crate::vmm::chipset::pvpanic::PvpanicConfig;
 use crate::vmm::config::{
-    ConfigError, CpuConfig, DeviceConfig, HotplugConfig, InterruptMode, MachineConfig, ModuleConfig, RomConfig,
-    SerialConfig, ShortForm, Target, Word,
+    ConfigError, CpuConfig, DeviceConfig, HotplugConfig, InterruptMode, MachineConfig, ModuleConfig,
+    OnReboot, RomConfig, SerialConfig, ShortForm, Target, Word,
 };
 use crate::vmm::machine::{BuildError, Machine};
 use crate::vmm::memory::MemoryError;
@@ -49,8 +49,8 @@ presses the power button too: a guest that listens shuts down by itself. SIGTERM
 Places of consoles: stdio, none, pty[,link=PATH] (a terminal of its own; the link names it), file=PATH[,limit=SIZE] (at most
 256MiB unless a limit is given; the rest is dropped), socket=PATH (a Unix socket, one connection at a time).
 
-Exit codes: 0 the guest powered off, 10 it asked for a reboot, 11 its kernel panicked, 12 the machine failed,
-130 ended by a signal or by Ctrl-A x. A guest with isa-debug-exit can ask for any odd code.
+Exit codes: 0 the guest powered off, 10 it asked for a reboot (with --on-reboot exit; else the machine starts again in place),
+11 its kernel panicked, 12 the machine failed, 130 ended by a signal or by Ctrl-A x. A guest with isa-debug-exit can ask for any odd code.
 
 Examples:
   thruway run sriov-nic --kernel vmlinuz --initrd initrd.img
@@ -79,6 +79,9 @@ pub(crate) struct Args {
     /// Kernel command line [default without a profile: console=ttyS0]
     #[arg(long, value_name = "TEXT", allow_hyphen_values = true)]
     cmdline: Option<String>,
+    /// What the guest's request to reboot does; a triple fault counts as one [default without a profile: reset]
+    #[arg(long, value_name = "WHAT")]
+    on_reboot: Option<OnReboot>,
     /// Virtual CPUs, 1 to 64 [default without a profile: 1]
     #[arg(long, value_name = "N", allow_negative_numbers = true)]
     cpus: Option<i64>,
@@ -330,6 +333,10 @@ fn lay_over(args: &Args, loaded: &mut Loaded) -> Result<(), Failure> {
     if let Some(cmdline) = &args.cmdline {
         loaded.profile.machine.boot.cmdline.clone_from(cmdline);
         loaded.overridden("machine.boot.cmdline");
+    }
+    if let Some(on_reboot) = args.on_reboot {
+        loaded.profile.machine.on_reboot = on_reboot;
+        loaded.overridden("machine.on_reboot");
     }
     if let Some(cpus) = args.cpus {
         let machine = &mut loaded.profile.machine;

@@ -176,13 +176,13 @@ impl BootConfig {
 pub const NOTHING_TO_START: &str = "no kernel; name one here, or with --kernel, or firmware with --firmware";
 
 /// What a guest's request to reboot does. A triple fault counts as such a request.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema, clap::ValueEnum)]
 #[serde(rename_all = "kebab-case")]
 pub enum OnReboot {
     /// Start the machine again in place.
+    #[default]
     Reset,
     /// End with exit code 10.
-    #[default]
     Exit,
 }
 

@@ -9,8 +9,8 @@ use std::ops::Range;
 pub const LOW_RAM_LIMIT: u64 = 0xB000_0000;
 /// PCI Express enhanced configuration access (PCIe 6.0, 7.2.2): 256 buses of 1 MiB.
 pub const ECAM: Range<u64> = 0xB000_0000..0xC000_0000;
-/// BARs below 4 GiB.
-pub const MMIO32: Range<u64> = 0xC000_0000..0xFC00_0000;
+/// BARs below 4 GiB, up to the I/O APIC: OVMF places them at the front, SeaBIOS at the end (src/fw/pciinit.c).
+pub const MMIO32: Range<u64> = 0xC000_0000..IOAPIC;
 /// I/O BARs.
 pub const PIO: Range<u64> = 0x6000..0x1_0000;
 /// First I/O APIC (82093AA, 3.0).

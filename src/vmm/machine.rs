@@ -29,7 +29,7 @@ use crate::vmm::console::{self, Output, Port, Wiring};
 use crate::vmm::control::{Inbox, Remote};
 use crate::vmm::events::{Control, Order};
 use crate::vmm::interrupt::irqchip::{ChipState, TIMER_INPUT};
-use crate::vmm::interrupt::pirq::Router;
+use crate::vmm::interrupt::pirq::{self, Router};
 use crate::vmm::interrupt::timer::{self, Timer};
 use crate::vmm::interrupt::{Lines, ports};
 use crate::vmm::kvm::{KvmError, SlotGuard, Vm};
@@ -243,9 +243,10 @@ impl Machine {
         };
         let mapper: Arc<dyn Mapper> = Arc::clone(&vm) as _;
         let root = PciRoot::new(windows.clone(), Arc::clone(&mmio), Arc::clone(&pio), Arc::clone(&mapper));
-        let lines = Lines::new(&vm);
+        let lines = Lines::new(&(Arc::new(vm.irqchip().clone()) as _));
+        let router = lines.router().clone();
         let lpc_bridge = Slot::new(lpc_bridge::DEVICE, 0).expect("a device number below 32");
-        root.insert(Place::on_root(lpc_bridge), Arc::new(LpcBridge::new(programming, lines.router.clone())))?;
+        root.insert(Place::on_root(lpc_bridge), Arc::new(LpcBridge::new(programming, router.clone())))?;
         let shared = Arc::new(Shared {
             pio,
             mmio,
@@ -354,7 +355,7 @@ impl Machine {
             power,
             debug_exit,
             chipset,
-            router: lines.router,
+            router,
             start,
             tables,
             smbios,

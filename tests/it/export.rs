@@ -14,6 +14,7 @@ name: guest
 machine:
   cpus: 2
   memory: 512MiB
+  on_reboot: exit
   boot:
     kernel: "/srv/it's a kernel"
     initrd: /srv/initrd.img
@@ -189,7 +190,7 @@ fn a_function_that_cannot_be_told_is_an_error_in_its_place() {
     assert_eq!(run.code, Some(2));
     let message = run.stderr;
     assert!(message.contains("network interface none0 is no PCI function of this host"), "{message}");
-    assert!(message.contains("guest.yaml:17"), "{message}");
+    assert!(message.contains("guest.yaml:18"), "{message}");
 }
 
 #[test]

@@ -4,6 +4,7 @@
 //! started in the emulated host; see `lab`.
 
 mod board;
+mod firmware;
 mod hostile;
 pub(crate) mod interrupts;
 mod memory;
@@ -13,7 +14,7 @@ mod stats;
 use std::fs;
 use std::io::Write;
 use std::path::PathBuf;
-use std::process::{Child, Stdio};
+use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
 use tempfile::TempDir;
@@ -120,17 +121,20 @@ impl Lab {
     }
 
     fn run(&self, arguments: &[&str]) -> Run {
+        run(&mut self.command(arguments), b"")
+    }
+
+    /// The machine, which ends when its guest reboots or faults.
+    fn command(&self, arguments: &[&str]) -> Command {
         let mut command = program();
-        run(
-            command.args(["run", "--memory", "16MiB", "--kernel"]).arg(self.path("kernel")).args(arguments),
-            b"",
-        )
+        command.args(["run", "--memory", "16MiB", "--on-reboot", "exit", "--kernel"]);
+        command.arg(self.path("kernel")).args(arguments);
+        command
     }
 
     /// Starts the machine with pipes and does not wait.
     fn spawn(&self, arguments: &[&str]) -> Child {
-        let mut command = program();
-        command.args(["run", "--memory", "16MiB", "--kernel"]).arg(self.path("kernel")).args(arguments);
+        let mut command = self.command(arguments);
         command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap()
     }
 }
@@ -244,7 +248,7 @@ fn a_reset_in_place_clears_ram_and_keeps_the_clocks_memory() {
     let Some(lab) = Lab::new(&guest) else { return };
     for memory in ["16MiB", "{size: 16MiB, shared: true}"] {
         let profile = format!(
-            "schema: 1\nname: reset\nmachine:\n  memory: {memory}\n  cpus: 2\n  boot: {{kernel: kernel}}\n  on_reboot: reset\n"
+            "schema: 1\nname: reset\nmachine:\n  memory: {memory}\n  cpus: 2\n  boot: {{kernel: kernel}}\n"
         );
         fs::write(lab.path("reset.yaml"), profile).unwrap();
         let run = run(program().arg("run").arg(lab.path("reset.yaml")), b"");
@@ -302,7 +306,7 @@ fn a_terminal_is_raw_while_the_guest_runs_and_as_before_afterwards() {
         let before = settings(&pty.master);
         assert!(before.local_flags.contains(LocalFlags::ICANON | LocalFlags::ECHO));
         // The terminal has to be the controlling one, of a session of its own.
-        let mut command = std::process::Command::new("setsid");
+        let mut command = Command::new("setsid");
         command.args(["--ctty", "--wait", crate::support::PROGRAM, "run", "--memory", "16MiB", "--kernel"]);
         command.arg(lab.path("kernel")).env_clear().env("PATH", std::env::var_os("PATH").unwrap());
         let end = || Stdio::from(pty.slave.try_clone().unwrap());
@@ -417,7 +421,7 @@ fn deprived(wrapper: &[&str]) -> Option<Run> {
     // A copy that another user can run too, wherever the build directory is.
     let copy = directory.path().join("thruway");
     fs::copy(crate::support::PROGRAM, &copy).unwrap();
-    let mut command = std::process::Command::new(wrapper[0]);
+    let mut command = Command::new(wrapper[0]);
     command.args(&wrapper[1..]).arg(&copy).args(["run", "--memory", "16MiB", "--kernel"]).arg(&kernel);
     Some(run(command.current_dir("/").env("NO_COLOR", "1"), b""))
 }

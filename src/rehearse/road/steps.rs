@@ -127,6 +127,8 @@ pub(super) fn run(context: &Context<'_>, memory: &mut Memory) -> Result<Shown, S
         &initrd,
         "--cmdline",
         "console=ttyS0 panic=-1 quiet",
+        "--on-reboot",
+        "exit",
     ];
     let mut guest = super::guest::GuestLog::default();
     let mut interrupts = Interrupts::default();

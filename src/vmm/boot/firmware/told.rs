@@ -7,7 +7,7 @@ use crate::vmm::config::{DeviceConfig, SmbiosConfig};
 use crate::vmm::layout;
 use crate::vmm::memory::GuestMemory;
 use crate::vmm::pci::root::{Place, Slot};
-use crate::vmm::smbios;
+use crate::vmm::smbios::{self, Interface};
 
 /// The sleep states of `etc/system-states`, S0 to S5: bit 7 says that there is one, the rest is its SLP_TYP. Only S0 and
 /// S5 are there (QEMU: hw/acpi/ich9.c).
@@ -44,7 +44,9 @@ impl Told<'_> {
         items.item(key::NO_GRAPHICS, 1u16.to_le_bytes().to_vec());
         items.item(key::CPU_COUNT, cpu_count.clone());
         items.item(key::MAX_CPUS, cpu_count);
-        items.item(key::BOOT_MENU, 0u16.to_le_bytes().to_vec());
+        // SeaBIOS offers its menu only where it is told to; UEFI's is always a key away, and would only wait longer.
+        let offers_menu = u16::from(firmware.interface() == Interface::Other);
+        items.item(key::BOOT_MENU, offers_menu.to_le_bytes().to_vec());
         items.item(key::IRQ0_OVERRIDE, vec![1]);
         items.file("etc/e820", self.memory_map());
         items.file("etc/system-states", SYSTEM_STATES.to_vec());

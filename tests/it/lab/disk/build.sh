@@ -63,7 +63,7 @@ fetch_kernel() {
 }
 
 packages=systemd-sysv,udev,kmod,dbus,initramfs-tools,zstd,busybox,e2fsprogs,iproute2,pciutils,linux-base
-packages+=,grub-efi-amd64,systemd-boot
+packages+=,grub-efi-amd64,efibootmgr,systemd-boot
 
 base() {
     local root=$target/base from

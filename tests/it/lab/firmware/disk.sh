@@ -1,16 +1,48 @@
-# An installed disk, started by its own loader; its agent reboots once and then powers off.
-modprobe virtio_blk
-cat >/tmp/vm.yaml <<'END'
+# An installed disk, started by its own loader: as a virtio disk beside a virtual function, to a login, and again in place;
+# then from cold with the same variables, on a passed-through controller.
+modprobe vfio-pci
+controller=$(grep -l INSTALLED /sys/class/nvme/*/serial)
+controller=${controller%/serial}
+address=$(cat "$controller/address")
+until disk=$(ls -d /dev/"${controller##*/}"n1); do sleep 0.1; done
+ip link set dev "$(ls /sys/bus/pci/devices/0000:01:00.0/net)" up
+echo 0 >/sys/bus/pci/devices/0000:01:00.0/sriov_drivers_autoprobe
+echo 1 >/sys/bus/pci/devices/0000:01:00.0/sriov_numvfs
+thruway bind 0000:01:10.0 --yes >/dev/null
+
+# machine NAME DEVICE..
+machine() {
+    cat >"/tmp/$1.yaml" <<END
 schema: 1
-name: installed
+name: $1
 machine:
   memory: 512MiB
   smbios: {serial: S-4711, oem_strings: ["greeting=hello"]}
-  boot: {firmware: /usr/share/OVMF/OVMF_CODE_4M.fd, firmware_vars: vars.fd}
-  on_reboot: reset
-  devices:
-  - virtio-block: {path: /dev/vda, format: raw}
-  - virtio-rng: {}
+  boot: {firmware: $CODE, firmware_vars: vars.fd}
+  devices: [{$2}, {$3}]
 END
-start installed /tmp/vm.yaml
+}
+# looked N LOGINS: logs in at the guest's so many'th prompt and has it look.
+looked() {
+    until_said 'Welcome to GRUB' "$2" || return
+    kernel_ticks
+    until_said 'disk login:' "$2" || return
+    prompts=$(grep -c 'root@disk' /tmp/said)
+    typed root
+    until_said 'root@disk' $((prompts + 1)) || return
+    typed "sh /root/look $1"
+    until_said "^end $1"
+    firmware_ticks
+}
+
+machine virtio "virtio-block: {path: $disk, format: raw}" "vfio-pci: {select: {address: '01:10.0'}}"
+start virtio /tmp/virtio.yaml --stats "$LAB_OUT/virtio.json"
+looked 1 1
+looked 2 2
+ended
+
+thruway bind "$address" --yes >/dev/null
+machine controller "vfio-pci: {select: {address: '$address'}}" 'virtio-rng: {}'
+start controller /tmp/controller.yaml --stats "$LAB_OUT/controller.json"
+looked 3 1
 ended

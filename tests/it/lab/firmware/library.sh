@@ -1,7 +1,13 @@
 # For scripts in the emulated host that type at the firmware of a guest; what the guest says is in /tmp/said.
 
-# UEFI firmware's timer interrupts ten times a second at most: see the clock `instructions` of the hardware.
-echo 40000 >/sys/module/kvm/parameters/min_timer_period_us
+# tick MICROSECONDS: no timer of a guest that is set from now on interrupts more often.
+tick() { echo "$1" >/sys/module/kvm/parameters/min_timer_period_us; }
+# Firmware is kept slow, see the clock `instructions` of the hardware. A kernel would wait ten times as long for everything.
+firmware_ticks() { tick 40000; }
+kernel_ticks() { tick 200; }
+firmware_ticks
+# KVM would look out for interrupts for a while before it sleeps, by PAUSE, for which the translator takes microseconds each.
+echo 0 >/sys/module/kvm/parameters/halt_poll_ns
 
 CODE=/usr/share/OVMF/OVMF_CODE_4M.fd
 cd /tmp || exit 90

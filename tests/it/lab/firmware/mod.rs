@@ -4,7 +4,6 @@
 //! Scripts are files beside this one, behind `library.sh`, which types at the firmware. Firmware needs a host whose clock
 //! counts instructions (`cpu: {clock: instructions}`).
 
-use std::fmt::Write as _;
 use std::fs;
 use std::path::Path;
 use std::process::{Command, Stdio};
@@ -22,13 +21,13 @@ const LIBRARY: &str = include_str!("library.sh");
 const FIRMWARE: [&str; 3] =
     ["/usr/share/OVMF/OVMF_CODE_4M.fd", "/usr/share/OVMF/OVMF_VARS_4M.fd", "/usr/share/ovmf/OVMF.fd"];
 
-/// Runs a script of this directory; `None` after saying why it cannot run.
-fn run(lab: &'static Lab, script: &str, options: Options) -> Option<Run> {
+/// Runs a script of this directory on that hardware; `None` after saying why it cannot run.
+fn run(lab: &'static Lab, hardware: &str, script: &str, options: Options) -> Option<Run> {
     if let Some(missing) = FIRMWARE.iter().find(|path| !Path::new(path).exists()) {
         skip(&format!("{missing} is missing (package ovmf)"));
         return None;
     }
-    let mut hardware = Hardware::load("no-iommu").unwrap();
+    let mut hardware = Hardware::load(hardware).unwrap();
     hardware.cpu.count = 1;
     hardware.cpu.clock = Clock::Instructions;
     let options = Options { limit: Some(Duration::from_secs(900)), ..options };
@@ -47,30 +46,49 @@ fn said(run: &Run, name: &str) -> String {
     text + rest
 }
 
+/// In a guest whose kernel the firmware starts.
+const KERNEL_GUEST: &str = r#"
+echo "firmware $(cat /sys/firmware/efi/fw_platform_size)"
+echo "word $(grep -o 'lab.word=[a-z]*' /proc/cmdline)"
+"#;
+
 #[test]
-fn the_shell_is_reached_and_variables_are_kept_over_cold_starts_and_resets() {
+fn the_shell_keeps_variables_over_a_reset_and_a_kernel_is_started_by_the_firmware() {
     let Some(lab) = Lab::open() else { return };
-    let Some(run) = run(lab, include_str!("shell.sh"), Options::default()) else { return };
+    let files = vec![("guest.initrd".to_owned(), lab.guest_initrd(KERNEL_GUEST))];
+    let options = Options { files, ..Options::default() };
+    let Some(run) = run(lab, "no-iommu", include_str!("shell.sh"), options) else { return };
 
     run.succeeded();
-    let status: Vec<&str> = ["second 3", "first 0", "again 0", "small 10"].to_vec();
-    assert_eq!(run.stdout().lines().collect::<Vec<_>>(), status, "{}", run.stderr());
+    let (shell, kernel) = (said(&run, "shell"), said(&run, "kernel"));
+    assert_eq!(run.stdout(), "second 3\nshell 0\nkernel 0\n", "{shell}\n{kernel}\n{}", run.stderr());
     let in_use = run.file("in-use");
     assert!(in_use.contains("/tmp/vars.fd: the file is in use by process"), "{in_use}");
-    let first = said(&run, "first");
-    for line in ["UEFI Interactive Shell", "ProductName: Virtual Machine", "Manufacturer: thruway"] {
-        assert!(first.contains(line), "{line}\n{first}");
+    for line in ["ProductName: Virtual Machine", "Manufacturer: thruway"] {
+        assert!(shell.contains(line), "{line}\n{shell}");
     }
-    let again = said(&run, "again");
-    assert_eq!(again.matches("greeting = hello").count(), 2, "{again}");
-    assert_eq!(again.matches("UEFI Interactive Shell").count(), 2, "{again}");
-    for name in ["first", "again", "small"] {
-        assert_eq!(run.file(&format!("{name}.errors")), "");
-    }
+    assert_eq!(shell.matches("UEFI Interactive Shell").count(), 2, "{shell}");
+    assert!(shell.contains("greeting = hello"), "{shell}");
+    let errors = run.file("shell.errors");
+    let nothing =
+        "the firmware will find nothing to boot (/tmp/blank: it has no partition table and no boot sector)";
+    assert!(errors.contains(nothing) && errors.lines().count() == 1, "{errors}");
+    assert_eq!(
+        (lines(&kernel, "firmware "), lines(&kernel, "word ")),
+        (vec!["64"], vec!["lab.word=said"]),
+        "{kernel}"
+    );
+    assert!(kernel.contains("thruway-guest: status 0 "), "{kernel}");
+    assert_eq!(run.file("kernel.errors"), "");
+}
+
+/// What stands behind `start` on the lines of `text` that begin with it.
+fn lines<'a>(text: &'a str, start: &'a str) -> Vec<&'a str> {
+    text.lines().filter_map(|line| line.trim().strip_prefix(start)).collect()
 }
 
 #[test]
-fn an_installed_disk_boots_by_its_own_loader_and_reboots_in_place() {
+fn an_installed_disk_boots_to_a_login_in_place_and_from_cold_on_a_passed_through_controller() {
     let Some(lab) = Lab::open() else { return };
     let base = match disk(lab, Loader::Grub) {
         Ok(base) => base,
@@ -79,53 +97,67 @@ fn an_installed_disk_boots_by_its_own_loader_and_reboots_in_place() {
     let directory = lab.assets().cache.run_directory().unwrap();
     let image = directory.path().join("disk");
     ran(Command::new("cp").args(["--reflink=auto", "--sparse=always"]).arg(base).arg(&image));
-    put(directory.path(), &image, "/usr/local/sbin/lab-agent", include_str!("agent.sh"));
+    prepare(directory.path(), &image);
     let drive = format!("if=none,id=installed,format=raw,file={}", image.display());
-    let qemu_arguments = ["-drive", &drive, "-device", "virtio-blk-pci,drive=installed,addr=1e.3"];
+    let qemu_arguments = [
+        "-device",
+        "pcie-root-port,id=installed-port,chassis=32,slot=32,addr=05.0",
+        "-drive",
+        &drive,
+        "-device",
+        "nvme,serial=INSTALLED,drive=installed,bus=installed-port",
+    ];
     let options =
         Options { qemu_arguments: qemu_arguments.map(str::to_owned).to_vec(), ..Options::default() };
-    let Some(run) = run(lab, include_str!("disk.sh"), options) else { return };
+    let Some(run) = run(lab, "vtd-igb", include_str!("disk.sh"), options) else { return };
 
     run.succeeded();
-    let text = said(&run, "installed");
-    assert_eq!(run.stdout(), "installed 0\n", "{text}\n{}", run.stderr());
-    for line in [
-        "Welcome to GRUB!",
-        "boot 1",
-        "end 1",
-        "boot 2",
-        "end 2",
-        "firmware 64",
-        "serial S-4711",
-        "oem 1",
-        "root /dev/vda2",
-    ] {
-        assert!(text.lines().any(|said| said.contains(line)), "{line}\n{text}");
+    let (virtio, controller) = (said(&run, "virtio"), said(&run, "controller"));
+    assert_eq!(run.stdout(), "virtio 0\ncontroller 0\n", "{virtio}\n{controller}\n{}", run.stderr());
+    assert_eq!(virtio.matches("Welcome to GRUB!").count(), 2, "{virtio}");
+    assert_eq!(lines(&virtio, "root "), ["/dev/vda2", "/dev/vda2"], "{virtio}");
+    assert_eq!(lines(&controller, "root "), ["/dev/nvme0n1p2"], "{controller}");
+    for line in ["firmware 64", "serial S-4711", "oem 1", "answered 5"] {
+        assert!(virtio.lines().any(|said| said.trim() == line), "{line}\n{virtio}");
     }
-    assert!(text.contains("entry Boot0"), "{text}");
-    let complaints: Vec<&str> = text.lines().filter(|line| line.starts_with("complaint")).collect();
+    // What the guest puts first in the order is booted next time, in place; what it wants once, from cold, and once.
+    let entry = |text: &str, name: &str| lines(text, &format!("entry {name} "))[0].to_owned();
+    let first = entry(&controller, "first");
+    assert_eq!(lines(&virtio, "current ")[1], first, "{virtio}");
+    assert_eq!(lines(&controller, "current "), [entry(&controller, "once")], "{controller}");
+    assert_eq!(lines(&controller, "first "), [&first], "{controller}");
+    assert_eq!(lines(&virtio, "kept "), ["", "once and for all"], "{virtio}");
+    assert_eq!(lines(&controller, "kept "), ["once and for all"], "{controller}");
+    let text = virtio + &controller;
+    let complaints = lines(&text, "complaint ");
     println!("{}", complaints.join("\n"));
-    let ours = ["ACPI", "efi:", "BIOS", "firmware", "0600"];
+    let ours = ["ACPI", "efi:", "BIOS", "firmware", "0600", "pci", "BAR"];
     let ours = complaints.iter().filter(|line| ours.iter().any(|word| line.contains(word)));
     assert_eq!(ours.collect::<Vec<_>>(), [&""; 0]);
 }
 
-/// Puts an executable file in the place of one on a disk.
-fn put(directory: &Path, disk: &Path, target: &str, content: &str) {
-    let (file, request) = (directory.join("put.file"), directory.join("put.request"));
-    fs::write(&file, content).unwrap();
-    let mut commands = format!("rm {target}\nwrite {} {target}\n", file.display());
-    for (field, value) in [("mode", "0100755"), ("uid", "0"), ("gid", "0")] {
-        writeln!(commands, "set_inode_field {target} {field} {value}").unwrap();
-    }
-    fs::write(&request, commands).unwrap();
+/// Puts `look.sh` on a disk, and has it boot to a login prompt on the serial port and no further.
+fn prepare(directory: &Path, disk: &Path) {
+    const CONFIGURATION: &str = "/boot/grub/grub.cfg";
     let disk = format!("{}?offset={ROOT_OFFSET_BYTES}", disk.display());
-    ran(Command::new(program("debugfs").unwrap()).arg("-w").arg("-f").arg(request).arg(disk));
+    let debugfs = || Command::new(program("debugfs").unwrap());
+    let grub = ran(debugfs().args(["-R", &format!("cat {CONFIGURATION}"), &disk]));
+    let [look, configuration, request] = ["look", "grub.cfg", "request"].map(|name| directory.join(name));
+    fs::write(&look, include_str!("look.sh")).unwrap();
+    fs::write(&configuration, grub.replace(" quiet ", " quiet systemd.unit=getty.target ")).unwrap();
+    let commands = format!(
+        "rm /etc/systemd/system/serial-getty@ttyS0.service\nwrite {} /root/look\nrm {CONFIGURATION}\nwrite {} {CONFIGURATION}\n",
+        look.display(),
+        configuration.display()
+    );
+    fs::write(&request, commands).unwrap();
+    ran(debugfs().arg("-w").arg("-f").arg(request).arg(disk));
 }
 
-/// Runs a program that must succeed.
-fn ran(command: &mut Command) {
+/// Runs a program that must succeed; what it printed.
+fn ran(command: &mut Command) -> String {
     let output = command.stdin(Stdio::null()).output().unwrap();
     let said = String::from_utf8_lossy(&output.stderr);
     assert!(output.status.success(), "{command:?}: {} {said}", output.status);
+    String::from_utf8(output.stdout).unwrap()
 }

@@ -1,35 +1,22 @@
-# The firmware's shell, three times: a variable is set, is there after a cold start, and after a reset in place.
-start first --firmware "$CODE" --firmware-vars /tmp/vars.fd --memory 256MiB
+# The firmware's shell, without anything to boot: a variable is set, and is there after a reset in place.
+truncate -s 1M /tmp/blank
+start shell --firmware "$CODE" --firmware-vars /tmp/vars.fd --memory 256MiB --disk /tmp/blank --stats "$LAB_OUT/stats"
 to_the_shell
 thruway run --firmware "$CODE" --firmware-vars /tmp/vars.fd </dev/null 2>"$LAB_OUT/in-use"
 echo "second $?"
 typed 'set greeting hello'
 typed 'smbiosview -t 1'
 until_said 'SKUNumber' 2
-typed 'reset -s'
-ended
-
-cat >/tmp/vm.yaml <<'END'
-schema: 1
-name: again
-machine:
-  memory: 256MiB
-  boot: {firmware: /usr/share/OVMF/OVMF_CODE_4M.fd, firmware_vars: vars.fd}
-  on_reboot: reset
-END
-start again /tmp/vm.yaml
-to_the_shell
-typed 'set'
-until_said 'uefiversion'
 typed 'reset'
 to_the_shell 2
 typed 'set'
-until_said 'uefiversion' 2
+until_said 'uefiversion'
+typed 'pci'
+until_said '0604' 1
 typed 'reset -s'
 ended
 
-# The image of 2 MiB, with its variables in it, which are not kept.
-start small --firmware /usr/share/ovmf/OVMF.fd --memory 128MiB
-to_the_shell
-typed 'reset'
+# The image of 2 MiB, with its variables in it, which are not kept, starts a kernel with its command line and RAM disk.
+start kernel --firmware /usr/share/ovmf/OVMF.fd --memory 256MiB --kernel "$LAB_KERNEL_BZIMAGE" \
+    --initrd "$LAB_IN/guest.initrd" --cmdline 'console=ttyS0 quiet panic=-1 lab.word=said'
 ended

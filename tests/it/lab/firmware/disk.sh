@@ -50,7 +50,10 @@ else
 fi
 ended
 
-thruway bind "$address" --yes >/dev/null
+# By hand: a disk with data is what `thruway bind` refuses.
+echo vfio-pci >"/sys/bus/pci/devices/$address/driver_override"
+echo "$address" >"/sys/bus/pci/devices/$address/driver/unbind"
+echo "$address" >/sys/bus/pci/drivers_probe
 machine controller "vfio-pci: {select: {address: '$address'}}" 'virtio-rng: {}'
 start controller /tmp/controller.yaml --stats "$LAB_OUT/controller.json"
 if [ "$WHOLE" = yes ]; then looked 3 1; else to_the_loader; fi

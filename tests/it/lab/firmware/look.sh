@@ -5,7 +5,7 @@ ours=5468e2f5-7f4a-4c0b-9c2e-3f7a5d1b8e01
 
 echo "firmware $(cat /sys/firmware/efi/fw_platform_size)"
 echo "root $(findmnt --noheadings --output SOURCE /)"
-efibootmgr | sed -n 's/^\(Boot[0-9A-F]*\)[* ]* \([a-z]*\)\t.*/entry \2 \1/p; s/^BootCurrent: /current Boot/p; s/^BootOrder: \([^,]*\).*/first Boot\1/p'
+efibootmgr | sed -n 's/^\(Boot[0-9A-F]\{4\}\)[* ]* \(first\|once\)\b.*/entry \2 \1/p; s/^BootCurrent: /current Boot/p; s/^BootOrder: \([^,]*\).*/first Boot\1/p'
 echo "kept $(tail -c +5 $variables/Kept-$ours 2>/dev/null)"
 dmesg --raw | grep '^<[0-4]>' | sed 's/^/complaint /'
 

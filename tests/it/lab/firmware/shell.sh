@@ -11,8 +11,6 @@ typed 'reset'
 to_the_shell 2
 typed 'set'
 until_said 'uefiversion'
-typed 'pci'
-until_said '0604' 1
 typed 'reset -s'
 ended
 

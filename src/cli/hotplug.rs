@@ -24,7 +24,8 @@ each behind a root port of its own; spare ones are empty at first.
 
 attach puts a device into the first empty slot, and the guest finds it. DEVICE is written as in a profile. detach asks the
 guest, by the slot's attention button, to let a device go, and waits until it did: Linux takes five seconds before it
-begins. --surprise tears it out at once, which a guest that uses it can take badly. With `power: switched` in the profile
+begins. --surprise tears it out at once, which a guest that uses it can take badly: Linux waits for ever for a virtio device
+that went without notice, and takes nothing more in its slot. With `power: switched` in the profile
 the slots have power controllers, and the button is pressed for a device that comes, too.
 
 On the socket, which only its owner can open, each line is one request in JSON, answered by one line.
@@ -40,8 +41,6 @@ pub(crate) struct Args {
     /// The machine's socket
     #[arg(value_name = "SOCKET")]
     socket: PathBuf,
-    #[command(flatten)]
-    format: FormatArgs,
     #[command(subcommand)]
     what: What,
 }
@@ -49,12 +48,17 @@ pub(crate) struct Args {
 #[derive(Debug, clap::Subcommand)]
 enum What {
     /// Show the slots, and what is in them
-    List,
+    List {
+        #[command(flatten)]
+        format: FormatArgs,
+    },
     /// Put a device into an empty slot
     Attach {
         /// The device, as in a profile: 'virtio-block: {path: data.img, format: raw}'
         #[arg(value_name = "DEVICE")]
         device: DeviceText,
+        #[command(flatten)]
+        format: FormatArgs,
     },
     /// Take the device out of a slot
     Detach {
@@ -64,6 +68,8 @@ enum What {
         /// Do not ask the guest: it is gone at once
         #[arg(long)]
         surprise: bool,
+        #[command(flatten)]
+        format: FormatArgs,
     },
 }
 
@@ -125,11 +131,12 @@ enum Document {
 
 /// Asks the machine, and shows what it answered.
 pub(crate) fn run(args: &Args, context: &Context) -> CliResult {
-    let Args { socket, what, format } = args;
+    let Args { socket, what } = args;
+    let (What::List { format } | What::Attach { format, .. } | What::Detach { format, .. }) = what;
     let request = match what {
-        What::List => Request::List {},
-        What::Attach { device } => Request::Attach(Box::new(absolute(&device.0)?)),
-        What::Detach { slot, surprise: true } => {
+        What::List { .. } => Request::List {},
+        What::Attach { device, .. } => Request::Attach(Box::new(absolute(&device.0)?)),
+        What::Detach { slot, surprise: true, .. } => {
             Request::Detach { slot: *slot, departure: Departure::Surprise }
         }
         What::Detach { slot, .. } => Request::Detach { slot: *slot, departure: Departure::Asked },

@@ -14,8 +14,10 @@ fn wanted() -> u32 {
     if std::env::var_os("THRUWAY_TEST_SOAK").is_some() { 50_000 } else { 1_000 }
 }
 
-/// PCI configuration space of device 2, behind the source of random numbers that every machine has without a profile.
-const DEVICE: u32 = 0x8000_0000 | 2 << 11;
+/// Configuration space of root port 2, behind that of the source of random numbers that every machine has without a profile.
+const PORT: u32 = 0x8000_0000 | 2 << 11;
+/// That of the function behind it.
+const FUNCTION: u32 = 0x8000_0000 | 2 << 16;
 /// Its MSI-X capability (Intel 82576 data sheet, 9.5).
 const MSIX: u32 = 0x70;
 /// Where this guest puts BAR 3, in which the table is; the pending bits lie 2000h behind it.
@@ -27,17 +29,17 @@ const EIMS: u32 = 0x1524;
 const EIAC: u32 = 0x152C;
 
 impl Guest {
-    /// Writes or reads configuration register `register` of the function: EAX.
-    fn config(self, register: u32) -> Self {
+    /// Writes or reads the configuration register at `address`: EAX.
+    fn config(self, address: u32) -> Self {
         // mov eax, address; mov dx, 0xCF8; out dx, eax; mov dx, 0xCFC
         self.bytes(&[0xB8])
-            .bytes(&(DEVICE | register).to_le_bytes())
+            .bytes(&address.to_le_bytes())
             .bytes(&[0x66, 0xBA, 0xF8, 0x0C, 0xEF, 0x66, 0xBA, 0xFC, 0x0C])
     }
 
-    fn config_write(self, register: u32, value: u32) -> Self {
+    fn config_write(self, address: u32, value: u32) -> Self {
         // mov eax, value; out dx, eax
-        self.config(register).bytes(&[0xB8]).bytes(&value.to_le_bytes()).bytes(&[0xEF])
+        self.config(address).bytes(&[0xB8]).bytes(&value.to_le_bytes()).bytes(&[0xEF])
     }
 
     /// `mov dword [esi + register], value`: BAR 0.
@@ -77,19 +79,23 @@ fn no_interrupt_of_a_masked_vector_is_lost() {
         .out8(0x21, 0xFF)
         .store(0xFEE0_00F0, 0x1FF)
         // BAR 3 is placed above 4 GiB, which this guest cannot reach.
-        .config_write(0x1C, TABLE)
-        .config_write(0x20, 0)
-        .config_write(4, 6)
+        .config_write(FUNCTION | 0x1C, TABLE)
+        .config_write(FUNCTION | 0x20, 0)
+        // The port's second window follows it there.
+        .config_write(PORT | 0x24, TABLE | TABLE >> 16)
+        .config_write(PORT | 0x28, 0)
+        .config_write(PORT | 0x2C, 0)
+        .config_write(FUNCTION | 4, 6)
         // mov edi, TABLE; in eax, dx; and al, 0xF0; mov esi, eax
         .bytes(&[0xBF])
         .bytes(&TABLE.to_le_bytes())
-        .config(0x10)
+        .config(FUNCTION | 0x10)
         .bytes(&[0xED, 0x24, 0xF0, 0x89, 0xC6])
         .write_entry(0, 0xFEE0_0000)
         .write_entry(4, 0)
         .write_entry(8, 0x50)
         .write_entry(12, 0)
-        .config_write(MSIX, 0x8000_0000)
+        .config_write(FUNCTION | MSIX, 0x8000_0000)
         .write_register(GPIE, 1 << 4)
         .write_register(EIAC, 1)
         .write_register(EIMS, 1)

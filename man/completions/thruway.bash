@@ -34,6 +34,9 @@ _thruway() {
             thruway,confirm)
                 cmd="thruway__subcmd__confirm"
                 ;;
+            thruway,disk)
+                cmd="thruway__subcmd__disk"
+                ;;
             thruway,doctor)
                 cmd="thruway__subcmd__doctor"
                 ;;
@@ -45,6 +48,9 @@ _thruway() {
                 ;;
             thruway,groups)
                 cmd="thruway__subcmd__groups"
+                ;;
+            thruway,hotplug)
+                cmd="thruway__subcmd__hotplug"
                 ;;
             thruway,plan)
                 cmd="thruway__subcmd__plan"
@@ -85,6 +91,9 @@ _thruway() {
             thruway__subcmd__bench,interrupts)
                 cmd="thruway__subcmd__bench__subcmd__interrupts"
                 ;;
+            thruway__subcmd__disk,create)
+                cmd="thruway__subcmd__disk__subcmd__create"
+                ;;
             thruway__subcmd__generate,completions)
                 cmd="thruway__subcmd__generate__subcmd__completions"
                 ;;
@@ -93,6 +102,15 @@ _thruway() {
                 ;;
             thruway__subcmd__generate,schema)
                 cmd="thruway__subcmd__generate__subcmd__schema"
+                ;;
+            thruway__subcmd__hotplug,attach)
+                cmd="thruway__subcmd__hotplug__subcmd__attach"
+                ;;
+            thruway__subcmd__hotplug,detach)
+                cmd="thruway__subcmd__hotplug__subcmd__detach"
+                ;;
+            thruway__subcmd__hotplug,list)
+                cmd="thruway__subcmd__hotplug__subcmd__list"
                 ;;
             thruway__subcmd__profile,check)
                 cmd="thruway__subcmd__profile__subcmd__check"
@@ -116,7 +134,7 @@ _thruway() {
 
     case "${cmd}" in
         thruway)
-            opts="-v -q -h -V --color --verbose --quiet --help --version probe doctor groups topology report capture bind unbind vf plan apply confirm boot undo status verify run export bench rehearse profile generate"
+            opts="-v -q -h -V --color --verbose --quiet --help --version probe doctor groups topology report capture bind unbind vf plan apply confirm boot undo status verify run hotplug disk export bench rehearse profile generate"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 1 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -315,6 +333,46 @@ _thruway() {
             COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
             return 0
             ;;
+        thruway__subcmd__disk)
+            opts="-v -q -h -V --color --verbose --quiet --help --version create"
+            if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
+                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+                return 0
+            fi
+            case "${prev}" in
+                --color)
+                    COMPREPLY=($(compgen -W "auto always never" -- "${cur}"))
+                    return 0
+                    ;;
+                *)
+                    COMPREPLY=()
+                    ;;
+            esac
+            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            return 0
+            ;;
+        thruway__subcmd__disk__subcmd__create)
+            opts="-v -q -h -V --allocate --format --color --verbose --quiet --help --version"
+            if [[ ${cur} == -* || ${COMP_CWORD} -eq 3 ]] ; then
+                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+                return 0
+            fi
+            case "${prev}" in
+                --format)
+                    COMPREPLY=($(compgen -W "table json yaml" -- "${cur}"))
+                    return 0
+                    ;;
+                --color)
+                    COMPREPLY=($(compgen -W "auto always never" -- "${cur}"))
+                    return 0
+                    ;;
+                *)
+                    COMPREPLY=()
+                    ;;
+            esac
+            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            return 0
+            ;;
         thruway__subcmd__doctor)
             opts="-v -q -h -V --for --explain --list --root --format --color --verbose --quiet --help --version"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
@@ -454,6 +512,90 @@ _thruway() {
                     COMPREPLY=($(compgen -f "${cur}"))
                     return 0
                     ;;
+                --format)
+                    COMPREPLY=($(compgen -W "table json yaml" -- "${cur}"))
+                    return 0
+                    ;;
+                --color)
+                    COMPREPLY=($(compgen -W "auto always never" -- "${cur}"))
+                    return 0
+                    ;;
+                *)
+                    COMPREPLY=()
+                    ;;
+            esac
+            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            return 0
+            ;;
+        thruway__subcmd__hotplug)
+            opts="-v -q -h -V --color --verbose --quiet --help --version list attach detach"
+            if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
+                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+                return 0
+            fi
+            case "${prev}" in
+                --color)
+                    COMPREPLY=($(compgen -W "auto always never" -- "${cur}"))
+                    return 0
+                    ;;
+                *)
+                    COMPREPLY=()
+                    ;;
+            esac
+            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            return 0
+            ;;
+        thruway__subcmd__hotplug__subcmd__attach)
+            opts="-v -q -h -V --format --color --verbose --quiet --help --version"
+            if [[ ${cur} == -* || ${COMP_CWORD} -eq 3 ]] ; then
+                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+                return 0
+            fi
+            case "${prev}" in
+                --format)
+                    COMPREPLY=($(compgen -W "table json yaml" -- "${cur}"))
+                    return 0
+                    ;;
+                --color)
+                    COMPREPLY=($(compgen -W "auto always never" -- "${cur}"))
+                    return 0
+                    ;;
+                *)
+                    COMPREPLY=()
+                    ;;
+            esac
+            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            return 0
+            ;;
+        thruway__subcmd__hotplug__subcmd__detach)
+            opts="-v -q -h -V --surprise --format --color --verbose --quiet --help --version"
+            if [[ ${cur} == -* || ${COMP_CWORD} -eq 3 ]] ; then
+                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+                return 0
+            fi
+            case "${prev}" in
+                --format)
+                    COMPREPLY=($(compgen -W "table json yaml" -- "${cur}"))
+                    return 0
+                    ;;
+                --color)
+                    COMPREPLY=($(compgen -W "auto always never" -- "${cur}"))
+                    return 0
+                    ;;
+                *)
+                    COMPREPLY=()
+                    ;;
+            esac
+            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            return 0
+            ;;
+        thruway__subcmd__hotplug__subcmd__list)
+            opts="-v -q -h -V --format --color --verbose --quiet --help --version"
+            if [[ ${cur} == -* || ${COMP_CWORD} -eq 3 ]] ; then
+                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+                return 0
+            fi
+            case "${prev}" in
                 --format)
                     COMPREPLY=($(compgen -W "table json yaml" -- "${cur}"))
                     return 0
@@ -678,7 +820,7 @@ _thruway() {
             return 0
             ;;
         thruway__subcmd__run)
-            opts="-v -q -h -V --kernel --initrd --cmdline --cpus --interrupts --memory --disk --tap --vfio --stats --dry-run --format --color --verbose --quiet --help --version"
+            opts="-v -q -h -V --kernel --firmware --firmware-vars --initrd --module --cmdline --on-reboot --cpus --interrupts --memory --disk --serial --console --tap --vfio --hotplug --rom --stats --dry-run --format --color --verbose --quiet --help --version"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -688,12 +830,28 @@ _thruway() {
                     COMPREPLY=($(compgen -f "${cur}"))
                     return 0
                     ;;
+                --firmware)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --firmware-vars)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
                 --initrd)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --module)
                     COMPREPLY=($(compgen -f "${cur}"))
                     return 0
                     ;;
                 --cmdline)
                     COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --on-reboot)
+                    COMPREPLY=($(compgen -W "reset exit" -- "${cur}"))
                     return 0
                     ;;
                 --cpus)
@@ -712,11 +870,27 @@ _thruway() {
                     COMPREPLY=($(compgen -f "${cur}"))
                     return 0
                     ;;
+                --serial)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --console)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
                 --tap)
                     COMPREPLY=($(compgen -f "${cur}"))
                     return 0
                     ;;
                 --vfio)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --hotplug)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --rom)
                     COMPREPLY=($(compgen -f "${cur}"))
                     return 0
                     ;;

@@ -48,6 +48,8 @@ complete -c thruway -n "__fish_thruway_needs_command" -f -a "undo" -d 'Put back 
 complete -c thruway -n "__fish_thruway_needs_command" -f -a "status" -d 'Show what is applied, and whether it is still so'
 complete -c thruway -n "__fish_thruway_needs_command" -f -a "verify" -d 'Say whether everything is still so; exit code 1 if it is not'
 complete -c thruway -n "__fish_thruway_needs_command" -f -a "run" -d 'Run a virtual machine from a profile, from flags, or from both'
+complete -c thruway -n "__fish_thruway_needs_command" -f -a "hotplug" -d 'Put a device into a running machine, or take one out'
+complete -c thruway -n "__fish_thruway_needs_command" -f -a "disk" -d 'Make a disk for a machine'
 complete -c thruway -n "__fish_thruway_needs_command" -f -a "export" -d 'Write a profile\'s machine for QEMU, libvirt, Cloud Hypervisor or systemd'
 complete -c thruway -n "__fish_thruway_needs_command" -f -a "bench" -d 'Measure what virtualization costs on this host'
 complete -c thruway -n "__fish_thruway_needs_command" -f -a "rehearse" -d 'Take the road, or run one command, in an emulated host'
@@ -275,17 +277,26 @@ complete -c thruway -n "__fish_thruway_using_subcommand verify" -s v -l verbose 
 complete -c thruway -n "__fish_thruway_using_subcommand verify" -s q -l quiet -d 'Say nothing on stderr but errors'
 complete -c thruway -n "__fish_thruway_using_subcommand verify" -s h -l help -d 'Print help (see more with \'--help\')'
 complete -c thruway -n "__fish_thruway_using_subcommand verify" -s V -l version -d 'Print version'
-complete -c thruway -n "__fish_thruway_using_subcommand run" -l kernel -d 'Linux bzImage, or ELF file with a PVH entry point' -r -F
+complete -c thruway -n "__fish_thruway_using_subcommand run" -l kernel -d 'Linux bzImage, ELF file with a PVH entry point, or multiboot image; it is started as what it is' -r -F
+complete -c thruway -n "__fish_thruway_using_subcommand run" -l firmware -d 'Firmware image that starts first and boots a disk, or the kernel: OVMF_CODE_4M.fd' -r -F
+complete -c thruway -n "__fish_thruway_using_subcommand run" -l firmware-vars -d 'File that keeps the firmware\'s variables; made from the template beside the firmware if it does not exist' -r -F
 complete -c thruway -n "__fish_thruway_using_subcommand run" -l initrd -d 'Initial RAM disk' -r -F
+complete -c thruway -n "__fish_thruway_using_subcommand run" -l module -d 'Add a module for a multiboot kernel, behind the initial RAM disk, with what the kernel is told of it' -r
 complete -c thruway -n "__fish_thruway_using_subcommand run" -l cmdline -d 'Kernel command line [default without a profile: console=ttyS0]' -r
+complete -c thruway -n "__fish_thruway_using_subcommand run" -l on-reboot -d 'What the guest\'s request to reboot does; a triple fault counts as one [default without a profile: reset]' -r -f -a "reset\t'Start the machine again in place'
+exit\t'End with exit code 10'"
 complete -c thruway -n "__fish_thruway_using_subcommand run" -l cpus -d 'Virtual CPUs, 1 to 64 [default without a profile: 1]' -r
 complete -c thruway -n "__fish_thruway_using_subcommand run" -l interrupts -d 'Where the interrupt controllers are; userspace takes one CPU [default without a profile: kernel]' -r -f -a "kernel\t'All in the kernel: the fastest'
 split\t'Local APICs in the kernel; I/O APIC, PIC and timer in user space'
 userspace\t'The PIC and the timer alone, in user space: no APIC, one CPU, no message signalled interrupts. For guests that take no other; Linux finds out by itself'"
 complete -c thruway -n "__fish_thruway_using_subcommand run" -l memory -d 'Guest memory: 512MiB, 4GiB [default without a profile: 512MiB]' -r
 complete -c thruway -n "__fish_thruway_using_subcommand run" -l disk -d 'Add a disk; the format is never guessed, and is raw' -r
+complete -c thruway -n "__fish_thruway_using_subcommand run" -l serial -d 'Where a serial port is: the first time COM1, the second time COM2 [default: stdio]' -r
+complete -c thruway -n "__fish_thruway_using_subcommand run" -l console -d 'Add a virtio console (hvc0); on stdio, COM1 is nowhere unless --serial says where' -r
 complete -c thruway -n "__fish_thruway_using_subcommand run" -l tap -d 'Add a network card on this tap interface' -r
 complete -c thruway -n "__fish_thruway_using_subcommand run" -l vfio -d 'Pass a host function through, named as for bind; it must be bound to vfio-pci' -r
+complete -c thruway -n "__fish_thruway_using_subcommand run" -l hotplug -d 'Let devices come and go while it runs: a socket for `thruway hotplug`, and how many slots are empty at first' -r
+complete -c thruway -n "__fish_thruway_using_subcommand run" -l rom -d 'Give a device an expansion ROM; ADDR is where the guest finds it (--dry-run tells), and off takes its own away' -r
 complete -c thruway -n "__fish_thruway_using_subcommand run" -l stats -d 'Write what the machine did (exits by reason and vCPU, KVM\'s counters) to this file as JSON: at its end, and whenever SIGUSR1 asks; without a file, that signal has it on standard error' -r -F
 complete -c thruway -n "__fish_thruway_using_subcommand run" -l format -d 'How to print the answer: a table for people; json or yaml, one document for programs' -r -f -a "table\t'For people; may change between versions'
 json\t'One JSON document, for programs'
@@ -298,6 +309,66 @@ complete -c thruway -n "__fish_thruway_using_subcommand run" -s v -l verbose -d 
 complete -c thruway -n "__fish_thruway_using_subcommand run" -s q -l quiet -d 'Say nothing on stderr but errors'
 complete -c thruway -n "__fish_thruway_using_subcommand run" -s h -l help -d 'Print help (see more with \'--help\')'
 complete -c thruway -n "__fish_thruway_using_subcommand run" -s V -l version -d 'Print version'
+complete -c thruway -n "__fish_thruway_using_subcommand hotplug; and not __fish_seen_subcommand_from list attach detach" -l color -d 'When to use colour: auto (on a terminal, unless NO_COLOR is set), always or never' -r -f -a "auto\t'On a terminal that can, unless NO_COLOR is set or TERM is dumb'
+always\t'Even into files and pipes'
+never\t'Not at all'"
+complete -c thruway -n "__fish_thruway_using_subcommand hotplug; and not __fish_seen_subcommand_from list attach detach" -s v -l verbose -d 'Say more on stderr; twice for debugging, thrice for everything'
+complete -c thruway -n "__fish_thruway_using_subcommand hotplug; and not __fish_seen_subcommand_from list attach detach" -s q -l quiet -d 'Say nothing on stderr but errors'
+complete -c thruway -n "__fish_thruway_using_subcommand hotplug; and not __fish_seen_subcommand_from list attach detach" -s h -l help -d 'Print help (see more with \'--help\')'
+complete -c thruway -n "__fish_thruway_using_subcommand hotplug; and not __fish_seen_subcommand_from list attach detach" -s V -l version -d 'Print version'
+complete -c thruway -n "__fish_thruway_using_subcommand hotplug; and not __fish_seen_subcommand_from list attach detach" -a "list" -d 'Show the slots, and what is in them'
+complete -c thruway -n "__fish_thruway_using_subcommand hotplug; and not __fish_seen_subcommand_from list attach detach" -a "attach" -d 'Put a device into an empty slot'
+complete -c thruway -n "__fish_thruway_using_subcommand hotplug; and not __fish_seen_subcommand_from list attach detach" -a "detach" -d 'Take the device out of a slot'
+complete -c thruway -n "__fish_thruway_using_subcommand hotplug; and __fish_seen_subcommand_from list" -l format -d 'How to print the answer: a table for people; json or yaml, one document for programs' -r -f -a "table\t'For people; may change between versions'
+json\t'One JSON document, for programs'
+yaml\t'The same document as YAML'"
+complete -c thruway -n "__fish_thruway_using_subcommand hotplug; and __fish_seen_subcommand_from list" -l color -d 'When to use colour: auto (on a terminal, unless NO_COLOR is set), always or never' -r -f -a "auto\t'On a terminal that can, unless NO_COLOR is set or TERM is dumb'
+always\t'Even into files and pipes'
+never\t'Not at all'"
+complete -c thruway -n "__fish_thruway_using_subcommand hotplug; and __fish_seen_subcommand_from list" -s v -l verbose -d 'Say more on stderr; twice for debugging, thrice for everything'
+complete -c thruway -n "__fish_thruway_using_subcommand hotplug; and __fish_seen_subcommand_from list" -s q -l quiet -d 'Say nothing on stderr but errors'
+complete -c thruway -n "__fish_thruway_using_subcommand hotplug; and __fish_seen_subcommand_from list" -s h -l help -d 'Print help'
+complete -c thruway -n "__fish_thruway_using_subcommand hotplug; and __fish_seen_subcommand_from list" -s V -l version -d 'Print version'
+complete -c thruway -n "__fish_thruway_using_subcommand hotplug; and __fish_seen_subcommand_from attach" -l format -d 'How to print the answer: a table for people; json or yaml, one document for programs' -r -f -a "table\t'For people; may change between versions'
+json\t'One JSON document, for programs'
+yaml\t'The same document as YAML'"
+complete -c thruway -n "__fish_thruway_using_subcommand hotplug; and __fish_seen_subcommand_from attach" -l color -d 'When to use colour: auto (on a terminal, unless NO_COLOR is set), always or never' -r -f -a "auto\t'On a terminal that can, unless NO_COLOR is set or TERM is dumb'
+always\t'Even into files and pipes'
+never\t'Not at all'"
+complete -c thruway -n "__fish_thruway_using_subcommand hotplug; and __fish_seen_subcommand_from attach" -s v -l verbose -d 'Say more on stderr; twice for debugging, thrice for everything'
+complete -c thruway -n "__fish_thruway_using_subcommand hotplug; and __fish_seen_subcommand_from attach" -s q -l quiet -d 'Say nothing on stderr but errors'
+complete -c thruway -n "__fish_thruway_using_subcommand hotplug; and __fish_seen_subcommand_from attach" -s h -l help -d 'Print help'
+complete -c thruway -n "__fish_thruway_using_subcommand hotplug; and __fish_seen_subcommand_from attach" -s V -l version -d 'Print version'
+complete -c thruway -n "__fish_thruway_using_subcommand hotplug; and __fish_seen_subcommand_from detach" -l format -d 'How to print the answer: a table for people; json or yaml, one document for programs' -r -f -a "table\t'For people; may change between versions'
+json\t'One JSON document, for programs'
+yaml\t'The same document as YAML'"
+complete -c thruway -n "__fish_thruway_using_subcommand hotplug; and __fish_seen_subcommand_from detach" -l color -d 'When to use colour: auto (on a terminal, unless NO_COLOR is set), always or never' -r -f -a "auto\t'On a terminal that can, unless NO_COLOR is set or TERM is dumb'
+always\t'Even into files and pipes'
+never\t'Not at all'"
+complete -c thruway -n "__fish_thruway_using_subcommand hotplug; and __fish_seen_subcommand_from detach" -l surprise -d 'Do not ask the guest: it is gone at once'
+complete -c thruway -n "__fish_thruway_using_subcommand hotplug; and __fish_seen_subcommand_from detach" -s v -l verbose -d 'Say more on stderr; twice for debugging, thrice for everything'
+complete -c thruway -n "__fish_thruway_using_subcommand hotplug; and __fish_seen_subcommand_from detach" -s q -l quiet -d 'Say nothing on stderr but errors'
+complete -c thruway -n "__fish_thruway_using_subcommand hotplug; and __fish_seen_subcommand_from detach" -s h -l help -d 'Print help'
+complete -c thruway -n "__fish_thruway_using_subcommand hotplug; and __fish_seen_subcommand_from detach" -s V -l version -d 'Print version'
+complete -c thruway -n "__fish_thruway_using_subcommand disk; and not __fish_seen_subcommand_from create" -l color -d 'When to use colour: auto (on a terminal, unless NO_COLOR is set), always or never' -r -f -a "auto\t'On a terminal that can, unless NO_COLOR is set or TERM is dumb'
+always\t'Even into files and pipes'
+never\t'Not at all'"
+complete -c thruway -n "__fish_thruway_using_subcommand disk; and not __fish_seen_subcommand_from create" -s v -l verbose -d 'Say more on stderr; twice for debugging, thrice for everything'
+complete -c thruway -n "__fish_thruway_using_subcommand disk; and not __fish_seen_subcommand_from create" -s q -l quiet -d 'Say nothing on stderr but errors'
+complete -c thruway -n "__fish_thruway_using_subcommand disk; and not __fish_seen_subcommand_from create" -s h -l help -d 'Print help'
+complete -c thruway -n "__fish_thruway_using_subcommand disk; and not __fish_seen_subcommand_from create" -s V -l version -d 'Print version'
+complete -c thruway -n "__fish_thruway_using_subcommand disk; and not __fish_seen_subcommand_from create" -f -a "create" -d 'Make a new image, for data or, as its last example shows, with a system that boots'
+complete -c thruway -n "__fish_thruway_using_subcommand disk; and __fish_seen_subcommand_from create" -l format -d 'How to print the answer: a table for people; json or yaml, one document for programs' -r -f -a "table\t'For people; may change between versions'
+json\t'One JSON document, for programs'
+yaml\t'The same document as YAML'"
+complete -c thruway -n "__fish_thruway_using_subcommand disk; and __fish_seen_subcommand_from create" -l color -d 'When to use colour: auto (on a terminal, unless NO_COLOR is set), always or never' -r -f -a "auto\t'On a terminal that can, unless NO_COLOR is set or TERM is dumb'
+always\t'Even into files and pipes'
+never\t'Not at all'"
+complete -c thruway -n "__fish_thruway_using_subcommand disk; and __fish_seen_subcommand_from create" -l allocate -d 'Reserve its space on the file system now, so that no write of the guest finds that full'
+complete -c thruway -n "__fish_thruway_using_subcommand disk; and __fish_seen_subcommand_from create" -s v -l verbose -d 'Say more on stderr; twice for debugging, thrice for everything'
+complete -c thruway -n "__fish_thruway_using_subcommand disk; and __fish_seen_subcommand_from create" -s q -l quiet -d 'Say nothing on stderr but errors'
+complete -c thruway -n "__fish_thruway_using_subcommand disk; and __fish_seen_subcommand_from create" -s h -l help -d 'Print help (see more with \'--help\')'
+complete -c thruway -n "__fish_thruway_using_subcommand disk; and __fish_seen_subcommand_from create" -s V -l version -d 'Print version'
 complete -c thruway -n "__fish_thruway_using_subcommand export" -l color -d 'When to use colour: auto (on a terminal, unless NO_COLOR is set), always or never' -r -f -a "auto\t'On a terminal that can, unless NO_COLOR is set or TERM is dumb'
 always\t'Even into files and pipes'
 never\t'Not at all'"

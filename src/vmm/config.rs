@@ -26,7 +26,7 @@ use crate::vmm::chipset::vmgenid::VmGenIdConfig;
 pub use crate::vmm::memory::config::{HugePages, MemoryConfig};
 use crate::vmm::numa;
 pub use crate::vmm::numa::NodeConfig;
-pub use crate::vmm::pci::hotplug::Power;
+pub use crate::vmm::pci::hotplug::Power as SlotPower;
 pub use crate::vmm::pci::on_pci::{OnPci, PciSettings};
 pub use crate::vmm::pci::rom::RomConfig;
 use crate::vmm::pci::root::Place;
@@ -294,7 +294,7 @@ pub struct HotplugConfig {
     /// Whether the guest switches the slots' power, `always` on or `switched` by it: guests that wait for the button then take
     /// a device five seconds after it came.
     #[serde(default)]
-    pub power: Power,
+    pub power: SlotPower,
 }
 
 fn one_slot() -> u8 {

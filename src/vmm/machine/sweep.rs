@@ -16,7 +16,9 @@ use crate::vmm::bus::Effects;
 use crate::vmm::chipset::debug_exit::DebugExitConfig;
 use crate::vmm::chipset::pvpanic::PvpanicConfig;
 use crate::vmm::chipset::vmgenid::VmGenIdConfig;
-use crate::vmm::config::{BootConfig, CpuConfig, InterruptMode, MemoryConfig, ShortForm, SmbiosConfig};
+use crate::vmm::config::{
+    BootConfig, CpuConfig, HotplugConfig, InterruptMode, MemoryConfig, ShortForm, SlotPower, SmbiosConfig,
+};
 use crate::vmm::virtio::devices::block::{BlockConfig, ImageFormat};
 use crate::vmm::virtio::devices::rng::RngConfig;
 
@@ -57,10 +59,11 @@ fn config(directory: &TempDir, interrupts: InterruptMode) -> MachineConfig {
         hpet: Hpet::Present,
         smbios: SmbiosConfig::default(),
         on_reboot: OnReboot::Reset,
+        hotplug: Some(HotplugConfig { socket: path("socket"), spare_slots: 1, power: SlotPower::Switched }),
         devices: vec![
-            DeviceConfig::VirtioBlock(disk),
-            DeviceConfig::VirtioRng(RngConfig {}),
-            DeviceConfig::VirtioConsole(none()),
+            DeviceConfig::VirtioBlock(disk.into()),
+            DeviceConfig::VirtioRng(RngConfig {}.into()),
+            DeviceConfig::VirtioConsole(none().into()),
             DeviceConfig::Pvpanic(PvpanicConfig {}),
             DeviceConfig::Vmgenid(VmGenIdConfig {}),
             DeviceConfig::IsaDebugExit(DebugExitConfig {}),

@@ -124,7 +124,7 @@ pub(super) fn prefault(
         watcher.unpark();
     };
     std::thread::scope(|scope| {
-        let workers: Vec<_> = (0..threads).map(|_| scope.spawn(&at_work)).collect();
+        let workers: Vec<_> = (0..threads).map(|_| scope.spawn(at_work)).collect();
         let mut last = workers.iter();
         let mut waiting = last.next();
         while let Some(worker) = waiting {

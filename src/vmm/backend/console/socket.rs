@@ -30,12 +30,12 @@ impl ConsoleSocket {
             Ok(client) => match client.set_nonblocking(true) {
                 Ok(()) => self.client = Some(client),
                 Err(error) => {
-                    tracing::warn!(path = %self.listener.path().display(), %error, "console connection")
+                    tracing::warn!(path = %self.listener.path().display(), %error, "console connection");
                 }
             },
             Err(error) if matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::Interrupted) => {}
             Err(error) => {
-                tracing::debug!(path = %self.listener.path().display(), %error, "console connection")
+                tracing::debug!(path = %self.listener.path().display(), %error, "console connection");
             }
         }
     }

@@ -143,10 +143,10 @@ impl Lab {
         Run { outcome: host.run(script).unwrap() }
     }
 
-    /// `options` with the binary under test, and a limit of 5 minutes unless they name another.
+    /// `options` with the binary under test, and a limit of 15 minutes, which ends what hangs, unless they name another.
     pub(crate) fn options(&self, mut options: Options) -> Options {
         options.tool.get_or_insert_with(|| PathBuf::from(PROGRAM));
-        options.limit.get_or_insert(Duration::from_secs(300));
+        options.limit.get_or_insert(Duration::from_secs(900));
         options
     }
 

@@ -16,7 +16,7 @@ const HOST: &str = include_str!("host.sh");
 fn devices_come_and_go_by_presence_by_the_button_and_by_surprise() {
     let Some(lab) = Lab::open() else { return };
     let (rounds, button) = if std::env::var_os("THRUWAY_TEST_SOAK").is_some() { (105, 5) } else { (2, 1) };
-    let limit = Some(Duration::from_secs(300 + 60 * rounds));
+    let limit = Some(Duration::from_secs(800 + 60 * rounds));
     let files = vec![("guest".to_owned(), lab.guest_initrd(GUEST))];
     let script = format!("{}\nROUNDS={rounds} BUTTON={button}\n{HOST}", super::vfio::SHELL);
     let run = lab.run_with("vtd-igb", Options { files, limit, ..Options::default() }, &script);

@@ -291,7 +291,8 @@ impl Slots {
     /// What is wrong with `device` beside those that are there.
     fn check(&self, device: &DeviceConfig) -> Result<(), SlotError> {
         let devices = self.devices().map(|(_, device)| device).chain([device]).cloned().collect();
-        let errors = MachineConfig { devices, ..self.config.clone() }.check();
+        // A slot that is spare no more is not counted as one beside those in use.
+        let errors = MachineConfig { devices, hotplug: None, ..self.config.clone() }.check();
         match errors.first() {
             None => Ok(()),
             Some(error) => Err(SlotError::Config(error.problem.clone())),

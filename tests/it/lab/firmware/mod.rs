@@ -88,7 +88,7 @@ fn lines<'a>(text: &'a str, start: &'a str) -> Vec<&'a str> {
 }
 
 #[test]
-fn an_installed_disk_boots_to_a_login_in_place_and_from_cold_on_a_passed_through_controller() {
+fn an_installed_disk_reaches_its_own_loader_also_on_a_passed_through_controller() {
     let Some(lab) = Lab::open() else { return };
     let base = match disk(lab, Loader::Grub) {
         Ok(base) => base,

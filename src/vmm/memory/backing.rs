@@ -41,7 +41,7 @@ const HUGE_BYTES: usize = 2 << 20;
 /// guest. The kernel gives out the highest place that is large enough, from 6.7 on with regard for this, before without: what
 /// is too much of such a place is held until the next try. Nothing but speed depends on the outcome.
 fn map_aligned(place: Option<&FileOffset>, size: usize, flags: i32) -> Result<MmapRegion, MmapRegionError> {
-    const TRIES: usize = 16;
+    const TRIES: usize = 64;
     let map = || MmapRegion::build(place.cloned(), size, libc::PROT_READ | libc::PROT_WRITE, flags);
     let mut region = map()?;
     let mut held = Vec::new();

@@ -445,10 +445,8 @@ fn a_reset_with_a_request_in_flight_does_not_block_the_vcpu() {
     ring.offer_chain(&driver.memory, &[BUFFER]);
     driver.kick(0);
     driver.entered.recv_timeout(TIMEOUT).unwrap();
-    let start = Instant::now();
     driver.set_status(0);
-    assert!(start.elapsed() < Duration::from_secs(1));
-    assert_eq!(driver.status(), DRIVER_OK, "the reset is not done yet");
+    assert_eq!(driver.status(), DRIVER_OK, "the reset is not done yet, and was not waited for");
     driver.leave.send(()).unwrap();
     driver.wait("the reset is done", |driver| driver.status() == 0);
     let mut ring = driver.start();

@@ -264,13 +264,7 @@ mod tests {
                 let_go: Arc::clone(&let_go),
             };
             let port = RootPort::with_hot_plug(2, wiring).unwrap();
-            let image: Vec<u8> =
-                (0..0x100).map(|at| port.config_read(at, AccessSize::Byte).to_le_bytes()[0]).collect();
-            let at = |id: u8| {
-                let found = capability::capabilities(&image).into_iter().find(|entry| entry.id.0 == id);
-                found.unwrap().offset
-            };
-            let (express, msi) = (at(0x10), at(0x05));
+            let (express, msi) = (capability_of(&port, 0x10), capability_of(&port, 0x05));
             sink.take();
             Self { port, sink, levels, let_go, express, msi }
         }
@@ -302,6 +296,23 @@ mod tests {
             let message = MsiMessage { address: 0xFEE0_0000, data: 0 };
             self.sink.take().iter().filter(|call| **call == Call::Signal(message)).count()
         }
+    }
+
+    fn image(port: &RootPort) -> Vec<u8> {
+        (0..0x100).map(|at| port.config_read(at, AccessSize::Byte).to_le_bytes()[0]).collect()
+    }
+
+    fn capability_of(port: &RootPort, id: u8) -> u16 {
+        let found = capability::capabilities(&image(port)).into_iter().find(|entry| entry.id.0 == id);
+        found.unwrap().offset
+    }
+
+    #[test]
+    fn firmware_keeps_memory_and_no_ports_for_a_slot() {
+        let port = Bench::new(Power::Always).port;
+        let (image, start) = (image(&port), usize::from(capability_of(&port, 0x09)));
+        assert_eq!(image[start + 2..][..2], [32, 1], "length and type");
+        assert_eq!(image[start + 4..][..28], [[0xFF; 4].as_slice(), &[0; 8], &[0xFF; 16]].concat());
     }
 
     const LISTEN: u16 = slot::INTERRUPT | slot::BUTTON | slot::PRESENCE_CHANGED | slot::LINK_CHANGED_ENABLE;

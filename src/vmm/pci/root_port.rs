@@ -87,6 +87,9 @@ impl RootPort {
             body: [0u16, 0x1AF4, 0x1100].into_iter().flat_map(u16::to_le_bytes).collect(),
             writable: Vec::new(),
         })?;
+        if wiring.is_some() {
+            let _ = config.add_capability(&reservation())?;
+        }
         let header = ExtendedHeader { id: ExtendedCapabilityId::ACS, version: 1, next: 0 };
         config.define(ACS, &header.to_u32().to_le_bytes());
         config.define(ACS + acs::CAPABILITIES, &acs::OF_ROOT_PORT.to_le_bytes());
@@ -219,6 +222,19 @@ impl RootPort {
         let control = self.lock().config.read(bridge::CONTROL, AccessSize::Byte);
         control & u32::from(bridge::SECONDARY_BUS_RESET) != 0
     }
+}
+
+/// What firmware keeps free behind a slot that can be filled later, as this port's vendor tells it
+/// (QEMU: `docs/pcie_pci_bridge.txt`): no ports of I/O, of which there is enough for ten windows, so that firmware would leave
+/// out whole devices; of memory what it sees fit.
+fn reservation() -> Capability {
+    const RESOURCES: u8 = 1;
+    const LENGTH: u8 = 32;
+    const PORTS: Range<usize> = 8..16;
+    let mut structure = [0xFF; LENGTH as usize];
+    structure[PORTS].fill(0);
+    structure[2..4].copy_from_slice(&[LENGTH, RESOURCES]);
+    Capability { id: CapabilityId::VENDOR, body: structure[2..].to_vec(), writable: Vec::new() }
 }
 
 /// Power management (PCI-PM 1.2, 3.2): states D0 and D3hot, which change nothing here.

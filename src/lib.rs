@@ -47,3 +47,12 @@ pub mod setup;
 pub mod spec;
 pub mod sys;
 pub mod vmm;
+
+/// What `tests/fuzz` feeds.
+#[cfg(fuzzing)]
+pub mod fuzz {
+    pub use crate::spec::dmar::fuzz as dmar;
+    pub use crate::spec::ivrs::fuzz as ivrs;
+    pub use crate::vmm::boot::fuzz::fuzz as kernel;
+    pub use crate::vmm::machine::fuzz as guest;
+}

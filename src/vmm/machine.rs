@@ -666,5 +666,7 @@ fn coalesce_config_address(vm: &Vm, shared: &Shared, cpus: &[MachineCpu]) -> boo
     begun.inspect_err(|error| tracing::debug!(%error, "KVM does not collect writes")).is_ok()
 }
 
-#[cfg(test)]
+#[cfg(any(test, fuzzing))]
 mod sweep;
+#[cfg(fuzzing)]
+pub use sweep::fuzz;

@@ -293,8 +293,8 @@ impl Dmar {
 ///
 /// # Panics
 /// The decoder tells more than the bytes can hold.
-#[cfg(test)]
-pub(crate) fn fuzz(bytes: &[u8]) {
+#[cfg(any(test, fuzzing))]
+pub fn fuzz(bytes: &[u8]) {
     let Ok(mut dmar) = parse(bytes) else { return assert!(bytes.len() < RECORDS) };
     let fixed = dmar.units.len() * 16
         + dmar.reserved_memory.len() * 24

@@ -283,8 +283,8 @@ fn memory(record: &Record<'_>, faults: &mut Vec<Fault>) -> Memory {
 ///
 /// # Panics
 /// The decoder tells more than the bytes can hold.
-#[cfg(test)]
-pub(crate) fn fuzz(bytes: &[u8]) {
+#[cfg(any(test, fuzzing))]
+pub fn fuzz(bytes: &[u8]) {
     let Ok(ivrs) = parse(bytes) else { return assert!(bytes.len() < BLOCKS) };
     let entries: usize = ivrs.units.iter().map(|unit| unit.entries.len()).sum();
     let fixed = ivrs.units.len() * 24 + entries * 4 + ivrs.memory.len() * 32 + ivrs.unknown_records.len() * 4;

@@ -8,6 +8,8 @@
 
 pub mod cmdline;
 pub mod firmware;
+#[cfg(any(test, fuzzing))]
+pub mod fuzz;
 pub mod linux;
 pub mod multiboot;
 pub mod pvh;

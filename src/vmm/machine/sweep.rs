@@ -1,8 +1,8 @@
 //! A guest that accesses everything in every width with every value that comes to mind: ports, configuration space, firmware's
 //! selectors, flash, timers, the BARs wherever it just put them, across resets. Nothing panics, hangs or grows.
 //!
-//! The guest is a stream of bytes ([`sweep`]): here from a seed, sixty times as many with `THRUWAY_TEST_SOAK=1` (`tests/run
-//! --soak`).
+//! The guest is a stream of bytes ([`sweep`]): from a seed in the test, sixty times as many with `THRUWAY_TEST_SOAK=1`
+//! (`tests/run --soak`); from a fuzzer in `tests/fuzz`.
 
 use std::fs;
 
@@ -11,7 +11,7 @@ use tempfile::TempDir;
 use super::*;
 use crate::spec::units::ByteSize;
 use crate::vmm::backend::console::{NoSettings, Target};
-use crate::vmm::boot::firmware::tests::pair;
+use crate::vmm::boot::firmware::testing::pair;
 use crate::vmm::bus::Effects;
 use crate::vmm::chipset::debug_exit::DebugExitConfig;
 use crate::vmm::chipset::pvpanic::PvpanicConfig;
@@ -23,6 +23,9 @@ use crate::vmm::virtio::devices::block::{BlockConfig, ImageFormat};
 use crate::vmm::virtio::devices::rng::RngConfig;
 
 const RAM_BYTES: u64 = 16 << 20;
+/// About 50,000 accesses.
+#[cfg(test)]
+const ROUND_BYTES: usize = 250_000;
 /// Ports that begin a device, and one that begins none.
 const PORTS: [u64; 17] = [
     0x20, 0x40, 0x60, 0x64, 0x70, 0x92, 0xA0, 0xCF8, 0x2F8, 0x3F8, 0x402, 0x4D0, 0x500, 0x510, 0x600, 0x6000,
@@ -71,17 +74,6 @@ fn config(directory: &TempDir, interrupts: InterruptMode) -> MachineConfig {
     }
 }
 
-/// Bytes that look drawn by lot (Marsaglia, "Xorshift RNGs", 2003).
-fn bytes(seed: u64) -> impl FnMut() -> u8 {
-    let mut state = seed.wrapping_mul(0x9E37_79B9_7F4A_7C15) | 1;
-    move || {
-        state ^= state << 13;
-        state ^= state >> 7;
-        state ^= state << 17;
-        state.to_le_bytes()[5]
-    }
-}
-
 /// One access: which bus, where, how wide, and what is written there, if anything is.
 struct Access<'a> {
     bus: &'a Bus,
@@ -94,10 +86,12 @@ fn pick<const N: usize>(values: [u64; N], byte: u8) -> u64 {
     values[usize::from(byte) % N]
 }
 
-/// What four to six bytes of a guest mean to `machine`.
-fn access<'a>(machine: &'a Machine, next: &mut impl FnMut() -> u8) -> Access<'a> {
+/// What the next four to seven bytes of a guest mean to `machine`; missing ones are 0.
+fn access<'a>(machine: &'a Machine, bytes: &mut impl Iterator<Item = u8>) -> Option<Access<'a>> {
     let (pio, mmio) = (&*machine.shared.pio, &*machine.shared.mmio);
-    let [kind, at, fine] = [next(), next(), next()];
+    let kind = bytes.next()?;
+    let mut next = || bytes.next().unwrap_or(0);
+    let [at, fine] = [next(), next()];
     let (at, fine) = (u64::from(at), u64::from(fine));
     let word = at << 8 | fine;
     let (bus, address) = match kind % 8 {
@@ -129,13 +123,12 @@ fn access<'a>(machine: &'a Machine, next: &mut impl FnMut() -> u8) -> Access<'a>
         5 => Some(u64::from(next()) << (8 * (choice >> 5))),
         _ => Some(u64::from_le_bytes([next(), next(), next(), choice, 0, 0, 0, 0])),
     };
-    Access { bus, address, size, value }
+    Some(Access { bus, address, size, value })
 }
 
-/// Has a guest access `machine` so many times, and restarts it where the guest asks for it.
-fn sweep(machine: &Machine, next: &mut impl FnMut() -> u8, accesses: u32) {
-    for _ in 0..accesses {
-        let Access { bus, address, size, value } = access(machine, next);
+/// Has a guest access `machine` as its bytes say, and restarts it where the guest asks for it.
+fn sweep(machine: &Machine, mut guest: impl Iterator<Item = u8>) {
+    while let Some(Access { bus, address, size, value }) = access(machine, &mut guest) {
         let Some(value) = value else {
             bus.read(address, &mut [0; 8][..size]);
             continue;
@@ -145,12 +138,44 @@ fn sweep(machine: &Machine, next: &mut impl FnMut() -> u8, accesses: u32) {
             machine.shared.root.remap();
         }
         if effects.contains(Effects::RESET) {
-            machine.shared.root.reset();
-            machine.chipset.reset();
-            let power_on = machine.power_on.as_ref().unwrap();
-            machine.vm.irqchip().restore(&power_on.chips).unwrap();
+            restart(machine);
         }
     }
+}
+
+fn restart(machine: &Machine) {
+    machine.shared.root.reset();
+    machine.chipset.reset();
+    let power_on = machine.power_on.as_ref().unwrap();
+    machine.vm.irqchip().restore(&power_on.chips).unwrap();
+}
+
+/// A guest whose accesses are `bytes`, on a machine that is built once for each thread and begins anew. Needs KVM.
+#[cfg(fuzzing)]
+pub fn fuzz(bytes: &[u8]) {
+    thread_local! {
+        static MACHINE: (TempDir, Machine) = {
+            let directory = pair();
+            let machine = Machine::build(&config(&directory, InterruptMode::Split)).unwrap();
+            (directory, machine)
+        };
+    }
+    MACHINE.with(|(_, machine)| {
+        restart(machine);
+        sweep(machine, bytes.iter().copied());
+    });
+}
+
+/// Bytes that look drawn by lot (Marsaglia, "Xorshift RNGs", 2003).
+#[cfg(test)]
+fn drawn(seed: u64) -> impl Iterator<Item = u8> {
+    let mut state = seed.wrapping_mul(0x9E37_79B9_7F4A_7C15) | 1;
+    std::iter::repeat_with(move || {
+        state ^= state << 13;
+        state ^= state >> 7;
+        state ^= state << 17;
+        state.to_le_bytes()[5]
+    })
 }
 
 #[test]
@@ -165,10 +190,7 @@ fn a_guest_that_accesses_everything_with_everything_ends_nothing() {
             Err(BuildError::Kvm(error)) => return eprintln!("SKIP: {error}"),
             Err(error) => panic!("{error}"),
         };
-        let mut next = bytes(seed);
-        for _ in 0..rounds {
-            sweep(&machine, &mut next, 50_000);
-        }
+        sweep(&machine, drawn(seed).take(rounds * ROUND_BYTES));
         let log = fs::metadata(directory.path().join("log")).map_or(0, |file| file.len());
         assert!(log <= 4096, "{log}");
     }

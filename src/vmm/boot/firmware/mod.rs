@@ -248,5 +248,7 @@ impl Kernel {
     }
 }
 
+#[cfg(any(test, fuzzing))]
+pub(crate) mod testing;
 #[cfg(test)]
-pub(crate) mod tests;
+mod tests;

@@ -6,6 +6,7 @@ use proptest::prelude::*;
 
 use super::*;
 use crate::vmm::boot::Payload;
+use crate::vmm::boot::fuzz::fuzz;
 use crate::vmm::config::{BootConfig, ModuleConfig, Protocol};
 use crate::vmm::layout;
 use crate::vmm::memory::GuestMemory;
@@ -217,9 +218,7 @@ proptest! {
         if cut < 0x800 {
             image.truncate(cut.max(1));
         }
-        if let Ok(payload) = open_with(&image, &[(b"module", "text")], Some(b"INITRD")) {
-            let _ = load(&payload);
-        }
+        fuzz(&image);
     }
 
     #[test]

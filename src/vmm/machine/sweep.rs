@@ -14,10 +14,12 @@ use crate::vmm::backend::console::{NoSettings, Target};
 use crate::vmm::boot::firmware::testing::pair;
 use crate::vmm::bus::Effects;
 use crate::vmm::chipset::debug_exit::DebugExitConfig;
+use crate::vmm::chipset::hpet::{self, Hpet};
 use crate::vmm::chipset::pvpanic::PvpanicConfig;
 use crate::vmm::chipset::vmgenid::VmGenIdConfig;
 use crate::vmm::config::{
-    BootConfig, CpuConfig, HotplugConfig, InterruptMode, MemoryConfig, ShortForm, SlotPower, SmbiosConfig,
+    BootConfig, CpuConfig, HotplugConfig, InterruptMode, MemoryConfig, SerialConfig, ShortForm, SlotPower,
+    SmbiosConfig,
 };
 use crate::vmm::virtio::devices::block::{BlockConfig, ImageFormat};
 use crate::vmm::virtio::devices::rng::RngConfig;

@@ -25,9 +25,6 @@ use crate::vmm::virtio::devices::block::{BlockConfig, ImageFormat};
 use crate::vmm::virtio::devices::rng::RngConfig;
 
 const RAM_BYTES: u64 = 16 << 20;
-/// About 50,000 accesses.
-#[cfg(test)]
-const ROUND_BYTES: usize = 250_000;
 /// Ports that begin a device, and one that begins none.
 const PORTS: [u64; 17] = [
     0x20, 0x40, 0x60, 0x64, 0x70, 0x92, 0xA0, 0xCF8, 0x2F8, 0x3F8, 0x402, 0x4D0, 0x500, 0x510, 0x600, 0x6000,
@@ -168,32 +165,39 @@ pub fn fuzz(bytes: &[u8]) {
     });
 }
 
-/// Bytes that look drawn by lot (Marsaglia, "Xorshift RNGs", 2003).
 #[cfg(test)]
-fn drawn(seed: u64) -> impl Iterator<Item = u8> {
-    let mut state = seed.wrapping_mul(0x9E37_79B9_7F4A_7C15) | 1;
-    std::iter::repeat_with(move || {
-        state ^= state << 13;
-        state ^= state >> 7;
-        state ^= state << 17;
-        state.to_le_bytes()[5]
-    })
-}
+mod tests {
+    use super::*;
 
-#[test]
-fn a_guest_that_accesses_everything_with_everything_ends_nothing() {
-    let rounds = if std::env::var_os("THRUWAY_TEST_SOAK").is_some() { 60 } else { 1 };
-    for (mode, seed) in
-        [InterruptMode::Kernel, InterruptMode::Split, InterruptMode::Userspace].into_iter().zip(1..)
-    {
-        let directory = pair();
-        let machine = match Machine::build(&config(&directory, mode)) {
-            Ok(machine) => machine,
-            Err(BuildError::Kvm(error)) => return eprintln!("SKIP: {error}"),
-            Err(error) => panic!("{error}"),
-        };
-        sweep(&machine, drawn(seed).take(rounds * ROUND_BYTES));
-        let log = fs::metadata(directory.path().join("log")).map_or(0, |file| file.len());
-        assert!(log <= 4096, "{log}");
+    /// About 50,000 accesses.
+    const ROUND_BYTES: usize = 250_000;
+
+    /// Bytes that look drawn by lot (Marsaglia, "Xorshift RNGs", 2003).
+    fn drawn(seed: u64) -> impl Iterator<Item = u8> {
+        let mut state = seed.wrapping_mul(0x9E37_79B9_7F4A_7C15) | 1;
+        std::iter::repeat_with(move || {
+            state ^= state << 13;
+            state ^= state >> 7;
+            state ^= state << 17;
+            state.to_le_bytes()[5]
+        })
+    }
+
+    #[test]
+    fn a_guest_that_accesses_everything_with_everything_ends_nothing() {
+        let rounds = if std::env::var_os("THRUWAY_TEST_SOAK").is_some() { 60 } else { 1 };
+        for (mode, seed) in
+            [InterruptMode::Kernel, InterruptMode::Split, InterruptMode::Userspace].into_iter().zip(1..)
+        {
+            let directory = pair();
+            let machine = match Machine::build(&config(&directory, mode)) {
+                Ok(machine) => machine,
+                Err(BuildError::Kvm(error)) => return eprintln!("SKIP: {error}"),
+                Err(error) => panic!("{error}"),
+            };
+            sweep(&machine, drawn(seed).take(rounds * ROUND_BYTES));
+            let log = fs::metadata(directory.path().join("log")).map_or(0, |file| file.len());
+            assert!(log <= 4096, "{log}");
+        }
     }
 }

@@ -99,11 +99,7 @@ for i in $(seq 100); do [ -e /tmp/console ] && break; sleep 0.1; done
 cat /tmp/console >/tmp/console.log &
 reader=$!
 printed() {
-    for i in $(seq 1000); do
-        grep -q "^$1" "$LAB_OUT/guest" && break
-        [ ! -e /tmp/status ] || break
-        sleep 0.2
-    done
+    until grep -q "^$1" "$LAB_OUT/guest" || [ -e /tmp/status ]; do sleep 0.2; done
 }
 # Not before: Linux throws away what comes while it still sets the console up.
 printed listening
@@ -271,11 +267,7 @@ fn find(directory: &Path, start: &str, end: &str) -> PathBuf {
 const UNTIL: &str = r#"
 until_printed() {
     thruway -v run --kernel "$LAB_IN/$1" --cmdline "$2" --memory "$3MiB" </dev/null >"/tmp/$1.log" 2>"/tmp/$1.err" &
-    for i in $(seq 600); do
-        grep -aqE "$4" "/tmp/$1.log" && break
-        kill -0 $! 2>/dev/null || break
-        sleep 0.2
-    done
+    until grep -aqE "$4" "/tmp/$1.log" || ! kill -0 $! 2>/dev/null; do sleep 0.2; done
     kill -TERM $!
     wait $!
     echo "status $?"

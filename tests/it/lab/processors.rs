@@ -58,11 +58,7 @@ start() {
     rm -f /tmp/gate; mkfifo /tmp/gate; exec 9<>/tmp/gate
     thruway run /tmp/$1.yaml --stats "$LAB_OUT/$1.json" <&9 >"$LAB_OUT/$1" 2>"$LAB_OUT/$1.errors" &
     machine=$!
-    for i in $(seq 600); do
-        grep -q '^ready' "$LAB_OUT/$1" && break
-        kill -0 $machine 2>/dev/null || break
-        sleep 0.2
-    done
+    until grep -q '^ready' "$LAB_OUT/$1" || ! kill -0 $machine 2>/dev/null; do sleep 0.2; done
     for task in /proc/$machine/task/*; do
         case $(cat $task/comm) in
         vcpu-*) echo "$1 $(cat $task/comm) on $(sed -n 's/Cpus_allowed_list:\t//p' $task/status)" ;;
@@ -162,7 +158,7 @@ fn run() -> Option<Run> {
     .to_vec();
     let files = vec![("guest.initrd".to_owned(), lab.guest_initrd(GUEST))];
     // Eight processors of a guest on two that are translated take their time.
-    let limit = Some(Duration::from_secs(600));
+    let limit = Some(Duration::from_secs(1800));
     let options = Options { files, qemu_arguments, limit, ..Options::default() };
     let mut hardware = Hardware::load("no-iommu").unwrap();
     hardware.memory = ByteSize::from_mebibytes(4096);

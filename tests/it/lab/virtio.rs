@@ -77,11 +77,7 @@ export CHIPS CMDLINE="console=ttyS0 earlyprintk=ttyS0 quiet panic=-1 $PARAMETER 
     echo "status $?" >/tmp/status
 } &
 machine=$!
-for i in $(seq 1000); do
-    grep -q '^interrupts' "$LAB_OUT/guest" && break
-    [ ! -e /tmp/status ] || break
-    sleep 0.2
-done
+until grep -q '^interrupts' "$LAB_OUT/guest" || [ -e /tmp/status ]; do sleep 0.2; done
 # The guest waits at the gate: its disk is in use.
 thruway run /tmp/vm.yaml --memory 64MiB </dev/null >/dev/null 2>"$LAB_OUT/second"
 echo "second $?"
